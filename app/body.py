@@ -1,0 +1,85 @@
+"""A request's body: read within its limits, unpacked within its limits, parsed within its limits."""
+
+import json
+import re
+import zlib
+from typing import Any, Final, NoReturn
+
+from flask import Request
+
+from app.source import Refusal
+
+_JSON_TYPES: Final = frozenset({"application/json", "text/json"})
+_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+#: A string that is never closed runs to the end, so that no place is looked at twice.
+_STRING_OR_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+
+
+def read(request: Request, max_bytes: int) -> bytes:
+    """The body, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
+    if request.content_length is None:
+        raise Refusal(411, "length_required", "send a Content-Length")
+    if request.content_length > max_bytes:
+        raise _too_large(max_bytes)
+    media_type = request.mimetype
+    if media_type not in _JSON_TYPES and not media_type.endswith("+json"):
+        raise Refusal(415, "unsupported_media_type", "Content-Type must be application/json")
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise Refusal(415, "unsupported_encoding", "Content-Encoding must be gzip, or absent")
+    body = request.get_data(cache=False)
+    if len(body) != request.content_length:
+        raise Refusal(400, "incomplete_body", "the body is shorter than its Content-Length")
+    return _unpacked(body, max_bytes) if encoding == "gzip" else body
+
+
+def parse(body: bytes, max_depth: int) -> Any:
+    """JSON → value. Raises Refusal(400) for what is not JSON in UTF-8, or nested deeper than `max_depth`."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Refusal(400, "invalid_json", "the body is not UTF-8") from None
+    if _deeper_than(text, max_depth):
+        raise Refusal(400, "too_deep", f"the body is nested deeper than {max_depth}")
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise Refusal(400, "invalid_json", f"the body is not JSON{place}") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _deeper_than(text: str, max_depth: int) -> bool:
+    """Whether brackets outside of strings nest deeper; counted before parsing, so that depth costs no stack."""
+    if text.count("[") + text.count("{") <= max_depth:
+        return False
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        bracket = token[0]
+        if bracket in "[{":
+            depth += 1
+            if depth > max_depth:
+                return True
+        elif bracket in "]}":
+            depth -= 1
+    return False
+
+
+def _unpacked(body: bytes, max_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        content = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise Refusal(400, "invalid_gzip", "the body is not gzip") from None
+    if len(content) > max_bytes:
+        raise _too_large(max_bytes)
+    if not unpacker.eof:
+        raise Refusal(400, "invalid_gzip", "the gzip body is cut off")
+    return content
+
+
+def _too_large(max_bytes: int) -> Refusal:
+    return Refusal(413, "too_large", f"the body is larger than {max_bytes} bytes")

@@ -1,0 +1,141 @@
+"""Encharge: the Activity Stream, and the REST API's webhooks.
+
+Formats: https://docs.encharge.io/advanced/activity-stream (one event a request), and /event-subscriptions of the REST
+API, whose body names neither event nor time, so that each subscription needs an address of its own.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from app.source import Refusal
+from tasks.envelope import Envelope
+
+FORMAT: Final = "encharge"
+
+#: Event names that carry a value: what stands before it. The value may contain dashes and colons of its own.
+PREFIXES: Final = (
+    "added-tag-",
+    "removed-tag-",
+    "performed-step:",
+    "errored-step:",
+    "newObject-",
+    "updatedObject-",
+    "deletedObject-",
+    "newAssociation-",
+    "deletedAssociation-",
+    "native-form-submitted-",
+)
+_MOST_OF_A_TYPE: Final = 100
+_MOST_OF_A_NAME: Final = 500
+
+
+def event_type(name: str) -> str:
+    """The kind of an event out of its name: "added-tag-my-vip" → "added-tag"; unknown names are their own kind."""
+    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+    return prefix.rstrip("-:") if prefix else name[:_MOST_OF_A_TYPE]
+
+
+def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime) -> Sequence[Envelope]:
+    """An Activity Stream event, or a REST webhook at /webhooks/<source>/<event-name> → envelopes.
+
+    Raises Refusal(400) when it is neither.
+    """
+    if not isinstance(body, dict):
+        raise Refusal(400, "invalid_event", "the body must be one JSON object")
+    if "endUserData" in body or "eventPayload" in body:
+        return _webhook(source, body, path_name, received_at)
+    if "event" in body:
+        return [_stream_event(source, body, received_at)]
+    raise Refusal(
+        400, "invalid_event", "neither an Activity Stream event (key event) nor a webhook (endUserData, eventPayload)"
+    )
+
+
+def _stream_event(source: str, event: dict[str, Any], received_at: datetime) -> Envelope:
+    name = event["event"]
+    if not isinstance(name, str) or not 0 < len(name) <= _MOST_OF_A_NAME:
+        raise Refusal(400, "invalid_event", f"event must be a text of 1 to {_MOST_OF_A_NAME} characters")
+    user = _object(event, "user")
+    properties = _object(event, "properties")
+    occurred_at = _milliseconds(event.get("timestamp"))
+    content = [name, user.get("id"), user.get("email"), event.get("timestamp"), properties, event.get("object")]
+    return _envelope(source, name, event, _subject(user), received_at, occurred_at, content, None)
+
+
+def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: datetime) -> list[Envelope]:
+    if not name:
+        text = "a webhook's body names no event: subscribe it at /webhooks/<source>/<event-name>"
+        raise Refusal(400, "event_name_missing", text)
+    people = body.get("endUserData") or [None]
+    payload = body.get("eventPayload")
+    payload = {} if payload is None else payload
+    if not isinstance(people, list) or not isinstance(payload, dict):
+        raise Refusal(400, "invalid_event", "endUserData must be a list, eventPayload an object")
+    envelopes = []
+    for user in people:
+        if user is not None and not isinstance(user, dict):
+            raise Refusal(400, "invalid_event", "endUserData must be a list of objects")
+        event: dict[str, Any] = {"event": name, "type": event_type(name), "properties": payload}
+        if user is not None:
+            event["user"] = user
+        # The body has no time of its own: the same content later is another event, and a lost one is worse than a double.
+        content = [name, user, payload, time.time_ns()]
+        envelopes.append(_envelope(source, name, event, _subject(user or {}), received_at, None, content, body))
+    return envelopes
+
+
+def _envelope(  # noqa: PLR0913 - the envelope has this many parts
+    source: str,
+    name: str,
+    event: dict[str, Any],
+    subject: str | None,
+    received_at: datetime,
+    occurred_at: datetime | None,
+    content: list[Any],
+    raw: Any,
+) -> Envelope:
+    # The sender gives no id: the same content is the same event.
+    digest = sha256(json.dumps([source, *content], sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return Envelope(
+        id=f"enc-{digest[:40]}",
+        source=source,
+        format=FORMAT,
+        type=event_type(name),
+        name=name,
+        subject=subject,
+        received_at=_rfc3339(received_at),
+        occurred_at=_rfc3339(occurred_at or received_at),
+        event=event,
+        raw=raw,
+    )
+
+
+def _object(event: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = event.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise Refusal(400, "invalid_event", f"{key} must be an object")
+    return value or {}
+
+
+def _subject(user: Mapping[str, Any]) -> str | None:
+    """`id` is Encharge's own, in every event of a person; the e-mail address may change."""
+    value = user.get("id") or user.get("email")
+    return f"encharge:{value}"[:_MOST_OF_A_NAME] if value else None
+
+
+def _milliseconds(value: Any) -> datetime | None:
+    """Unix time in milliseconds; anything else is kept in the event and not understood."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _rfc3339(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -1,0 +1,42 @@
+"""What commands need of a running router: its ledger, queue and dead letters."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import click
+
+from config.settings import Settings, load
+from tasks.dead_letter import DeadLetters
+from tasks.ledger import Ledger, connect
+from tasks.queue import Queue, queue_for
+
+_TIMEOUT_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """The parts, connected."""
+
+    settings: Settings
+    ledger: Ledger
+    queue: Queue
+    letters: DeadLetters
+
+
+def open_connection(environ: Mapping[str, str]) -> Connection:
+    """Connect to the Redis of the settings. Ends the command with a message when it does not answer."""
+    settings = load(environ)
+    return connection_to(settings)
+
+
+def connection_to(settings: Settings) -> Connection:
+    """The same, with settings at hand."""
+    ledger = Ledger(
+        connect(settings.redis_url, timeout_s=_TIMEOUT_S),
+        max_waiting=settings.max_waiting,
+        dedupe_window_s=settings.dedupe_window_s,
+        lease_s=settings.lease_s,
+    )
+    if not ledger.ping():
+        raise click.ClickException("Redis does not answer at the address in REDIS_URL")
+    return Connection(settings, ledger, queue_for(settings.broker, ledger), DeadLetters(ledger))

@@ -1,0 +1,138 @@
+"""event-router dead: look at dead letters, put them back, throw them away."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+import click
+
+from cli.connection import Connection, open_connection
+from cli.table import table
+from tasks.dead_letter import DeadLetter, Filter
+from tasks.errors import REASONS
+from tasks.replay import Replay, plan
+
+
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = (
+        click.option("--reason", type=click.Choice(sorted(REASONS)), help="Why it died."),
+        click.option("--source", help="Name of the source."),
+        click.option("--route", help="Name of the route."),
+        click.option("--type", help="Type of the event."),
+        click.option("--since", help="Died at this time or later (RFC 3339, UTC)."),
+        click.option("--until", help="Died at this time or earlier (RFC 3339, UTC)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def dead() -> None:
+    """Deliveries that were given up, with everything needed to understand and replay them."""
+
+
+@dead.command("list")
+@_filters
+@click.option("--limit", default=100, show_default=True, help="Show at most so many.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
+@click.pass_obj
+def list_(environ: dict[str, str], limit: int, as_json: bool, **filters: str | None) -> None:  # noqa: FBT001
+    """List them, oldest first."""
+    letters = list(islice(open_connection(environ).letters.find(Filter(**filters)), limit))
+    if as_json:
+        for letter in letters:
+            click.echo(json.dumps(_summary(letter)))
+        return
+    rows = [
+        (letter.died_at[:19], letter.reason, letter.source, letter.type, letter.route, len(letter.attempts), letter.id)
+        for letter in letters
+    ]
+    click.echo(table(("died at", "reason", "source", "type", "route", "attempts", "id"), rows))
+
+
+@dead.command()
+@click.argument("id")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def show(environ: dict[str, str], id: str, as_json: bool) -> None:  # noqa: A002, FBT001 - the argument's name
+    """Show one whole: envelope, attempts, request, response."""
+    letter = open_connection(environ).letters.get(id)
+    if letter is None:
+        raise click.ClickException(f"there is no dead letter {id}")
+    click.echo(json.dumps(dataclasses.asdict(letter), indent=None if as_json else 2, ensure_ascii=False))
+    if not as_json:
+        click.echo(f"\n{letter.reason}: {REASONS.get(letter.reason, '')}", err=True)
+
+
+@dead.command()
+@click.argument("ids", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="All there are.")
+@click.option("--yes", is_flag=True, help="Do it; without this only the plan is shown.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def replay(  # noqa: PLR0913 - one parameter for each option
+    environ: dict[str, str],
+    ids: tuple[str, ...],
+    everything: bool,  # noqa: FBT001
+    yes: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    **filters: str | None,
+) -> None:
+    """Put dead letters back: only the route that failed, never one that succeeded."""
+    connection = open_connection(environ)
+    planned = plan(_chosen(connection, ids, filters, everything=everything))
+    done = None
+    if yes:
+        done = Replay(connection.ledger, connection.letters, connection.queue).run(planned.ids)
+    if as_json:
+        counts = [{"reason": r, "route": route, "type": t, "count": n} for (r, route, t), n in planned.counts.items()]
+        click.echo(json.dumps({"planned": len(planned.ids), "counts": counts, "replayed": done}))
+        return
+    click.echo(table(("reason", "route", "type", "count"), [(*key, count) for key, count in planned.counts.items()]))
+    click.echo(f"\n{done} put back" if yes else f"\n{len(planned.ids)} would be put back; do it with --yes")
+
+
+@dead.command()
+@click.argument("ids", nargs=-1)
+@_filters
+@click.option("--all", "everything", is_flag=True, help="All there are.")
+@click.option("--yes", is_flag=True, help="Do it; without this only the number is shown.")
+@click.pass_obj
+def discard(
+    environ: dict[str, str],
+    ids: tuple[str, ...],
+    everything: bool,  # noqa: FBT001
+    yes: bool,  # noqa: FBT001
+    **filters: str | None,
+) -> None:
+    """Throw dead letters away for good. They stay counted as dead."""
+    connection = open_connection(environ)
+    chosen = [letter.id for letter in _chosen(connection, ids, filters, everything=everything)]
+    if not yes:
+        click.echo(f"{len(chosen)} would be thrown away; do it with --yes")
+        return
+    click.echo(f"{sum(connection.letters.discard(id_) for id_ in chosen)} thrown away")
+
+
+def _chosen(
+    connection: Connection, ids: Iterable[str], filters: dict[str, str | None], *, everything: bool
+) -> list[DeadLetter]:
+    wanted = Filter(**filters)
+    if ids:
+        found = [(id_, connection.letters.get(id_)) for id_ in ids]
+        missing = [id_ for id_, letter in found if letter is None]
+        if missing:
+            raise click.ClickException(f"there is no dead letter {', '.join(missing)}")
+        return [letter for _, letter in found if letter is not None and wanted.takes(letter)]
+    if wanted == Filter() and not everything:
+        raise click.UsageError("name ids, a filter, or --all")
+    return list(connection.letters.find(wanted))
+
+
+def _summary(letter: DeadLetter) -> dict[str, Any]:
+    whole = dataclasses.asdict(letter)
+    return {key: whole[key] for key in ("id", "reason", "error", "source", "route", "type", "died_at", "attempts")}

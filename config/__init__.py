@@ -1,0 +1,1 @@
+"""Values: settings, Celery's settings, logging, metrics, routes and sources."""

@@ -1,0 +1,74 @@
+"""Every Celery setting that we depend on, with its reason; nowhere else is any set."""
+
+from typing import Any, Final
+
+from config.settings import Settings
+
+QUEUE: Final = "events"
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """What `celery.Celery.conf` is updated with."""
+    return {
+        "broker_url": settings.broker,
+        # The ledger says what is done, not Celery: acknowledge at once. Late acknowledgement loses messages on
+        # kill -9 all the same, runs them twice after a connection blip, and makes a 5.7.0 worker exit when Redis goes away.
+        "task_acks_late": False,
+        # No result is read by anyone: no traffic, no personal data at rest.
+        "result_backend": None,
+        "task_ignore_result": True,
+        # JSON only: a pickled message is a program.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "event_serializer": "json",
+        # Waiting for HTTP is what workers do; 16 threads carry what 16 processes would, in one process's memory.
+        "worker_pool": "threads",
+        "worker_concurrency": settings.worker_concurrency,
+        # One waiting ticket a thread: enough to be busy, little to be held by a worker that dies.
+        "worker_prefetch_multiplier": 1,
+        "task_default_queue": QUEUE,
+        # A mistyped queue name is an error, not a new queue that nobody reads.
+        "task_create_missing_queues": False,
+        # Never give up on the broker, neither at the start nor later.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_retry": True,
+        "broker_connection_max_retries": None,
+        # The tasks that run finish and settle on their own connection to the ledger.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Fewer prefetched tickets after a reconnect would starve the threads; tickets may come twice without harm.
+        "worker_enable_prefetch_count_reduction": False,
+        # Flower needs the task events; the extra event at publishing costs a round trip on the accept path.
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        # Our own log configuration stands, in JSON and without exception texts.
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_consumer": "tasks.consumer:Consumer",
+        **_redis_settings(settings),
+    }
+
+
+def _redis_settings(settings: Settings) -> dict[str, Any]:
+    if not settings.broker.startswith(("redis", "unix")):
+        return {}
+    return {
+        # Messages that would crash stock workers go into quarantine instead.
+        "broker_transport": "tasks.transport:Transport",
+        "broker_transport_options": {
+            # One list: priorities would make four of each queue and starve the lowest.
+            "priority_steps": [0],
+            # Time-outs everywhere, or a half-open connection hangs a worker for ever.
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            # A dead worker's unacknowledged tickets come back after this; they are wake-ups only, the ledger is quicker.
+            "visibility_timeout": 120,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            # Above the number of threads, all of which may acknowledge at the same time.
+            "max_connections": settings.worker_concurrency + 20,
+            "client_name": "event-router-worker",
+        },
+    }

@@ -1,0 +1,69 @@
+"""One line an event, machine-readable; identifiers, never payloads, never secrets."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+]
+
+
+def configure(level: str, style: str) -> None:
+    """Send structlog and the standard library's loggers to standard error in one form.
+
+    style is "json" or "console". Exceptions appear as class and place only: their texts may quote what a sender sent.
+    """
+    renderer: Any = (
+        structlog.processors.JSONRenderer(default=str)
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                without_exception_text,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("celery.app.trace", "celery.worker.strategy", "urllib3", "kombu"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def without_exception_text(_logger: Any, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Replace exception information by the exception's class and the place that raised it."""
+    info = fields.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    if isinstance(info, BaseException):
+        info = (type(info), info, info.__traceback__)
+    if info and info[0] is not None:
+        trace = info[2]
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        fields["exception"] = info[0].__name__
+        if trace is not None:
+            fields["raised_at"] = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    return fields

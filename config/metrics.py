@@ -1,0 +1,25 @@
+"""Every metric, declared once with its meaning; nothing else may be exported."""
+
+from typing import Final
+
+#: name → (kind, labels, meaning)
+METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
+    "event_router_source_events_total": (
+        "counter",
+        ("source", "state"),
+        "Events of a source that were accepted, and that ended delivered, filtered, duplicate or dead.",
+    ),
+    "event_router_source_waiting": ("gauge", ("source",), "Accepted events of a source that have not ended."),
+    "event_router_route_deliveries_total": (
+        "counter",
+        ("route", "state"),
+        "Deliveries of a route that were made, and that ended delivered, filtered or dead.",
+    ),
+    "event_router_route_waiting": ("gauge", ("route",), "Deliveries of a route that have not ended."),
+    "event_router_unclaimed": ("gauge", (), "Events that wait for a worker."),
+    "event_router_unclaimed_oldest_seconds": ("gauge", (), "Age of the event that waits longest for a worker."),
+    "event_router_running": ("gauge", (), "Events that a worker holds a lease on."),
+    "event_router_retrying": ("gauge", (), "Events that wait for their next attempt."),
+    "event_router_dead_letters": ("gauge", (), "Dead letters kept, quarantined messages included."),
+    "event_router_queue_length": ("gauge", (), "Tickets in Celery's queue."),
+}

@@ -1,0 +1,216 @@
+"""Every setting of the router, declared once with its meaning; whatever is wrong is reported all at once."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from config.problems import ConfigurationRefused
+
+CONFIG_FOLDER: Final = Path(__file__).resolve().parent
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _whole(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError("must be a whole number of 1 or more")
+    return number
+
+
+def _seconds(value: str) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError("must be a number of seconds above 0")
+    return number
+
+
+def _file(value: str) -> Path:
+    path = Path(value)
+    if not path.is_file():
+        raise ValueError(f"there is no file {value}")
+    return path
+
+
+def _redis_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must start with redis://, rediss:// or unix://")
+    return value
+
+
+def _broker_url(value: str) -> str:
+    if "://" not in value:
+        raise ValueError("must be a URL, such as redis://127.0.0.1:6379/0 or amqp://127.0.0.1//")
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// address")
+    return value
+
+
+def _log_level(value: str) -> str:
+    if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return value.upper()
+
+
+def _log_format(value: str) -> str:
+    if value not in {"json", "console"}:
+        raise ValueError("must be json or console")
+    return value
+
+
+def setting(
+    env: str, doc: str, parse: Callable[[str], Any], default: str | None = "", *, secret: bool = False
+) -> Any:
+    """Declare one field of Settings; a default of None means: must be set."""
+    return dataclasses.field(
+        metadata={"env": env, "doc": doc, "parse": parse, "default": default, "secret": secret}
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment says, parsed. Times are seconds, sizes are bytes."""
+
+    redis_url: str = setting(
+        "REDIS_URL",
+        "The Redis (6.2 or newer) that holds the ledger and, unless BROKER_URL says otherwise, the queue.",
+        _redis_url,
+        "redis://127.0.0.1:6379/0",
+        secret=True,
+    )
+    broker_url: str = setting(
+        "BROKER_URL",
+        "Celery's broker, if it is not the Redis of REDIS_URL (RabbitMQ: amqp://…).",
+        lambda value: value and _broker_url(value),
+        secret=True,
+    )
+    encharge_write_key: str = setting(
+        "ENCHARGE_WRITE_KEY",
+        "Write key of the Encharge account (Ingest API). Without it nothing can be delivered.",
+        _text,
+        secret=True,
+    )
+    encharge_api_key: str = setting(
+        "ENCHARGE_API_KEY",
+        "API key of the Encharge account (REST API); the write key if not set.",
+        _text,
+        secret=True,
+    )
+    encharge_ingest_url: str = setting(
+        "ENCHARGE_INGEST_URL", "Address of the Ingest API.", _http_url, "https://ingest.encharge.io/v1/"
+    )
+    encharge_api_url: str = setting(
+        "ENCHARGE_API_URL", "Address of the REST API.", _http_url, "https://api.encharge.io/v1"
+    )
+    routes_file: Path = setting(
+        "ROUTES_FILE", "Which events go where.", _file, str(CONFIG_FOLDER / "routes.yaml")
+    )
+    sources_file: Path = setting(
+        "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
+    )
+    max_waiting: int = setting(
+        "MAX_WAITING",
+        "Events that may wait for a worker; above it the endpoint answers 503 with Retry-After.",
+        _whole,
+        "200000",
+    )
+    dedupe_window_s: int = setting(
+        "DEDUPE_WINDOW_S", "How long a settled event's id is remembered.", _whole, "86400"
+    )
+    accept_timeout_s: float = setting(
+        "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it answers 503.", _seconds, "0.5"
+    )
+    worker_concurrency: int = setting(
+        "WORKER_CONCURRENCY", "Threads of one worker process.", _whole, "16"
+    )
+    lease_s: float = setting(
+        "LEASE_S",
+        "How long a worker may be silent before its events go to another; renewed three times in it.",
+        _seconds,
+        "10",
+    )
+    sweep_interval_s: float = setting(
+        "SWEEP_INTERVAL_S", "How often each worker looks for due retries and lost work.", _seconds, "0.5"
+    )
+    ticket_grace_s: float = setting(
+        "TICKET_GRACE_S", "How long a ticket may be overtaken before it counts as lost.", _seconds, "5"
+    )
+    crash_limit: int = setting(
+        "CRASH_LIMIT", "Worker deaths during one event that make it a dead letter (poison).", _whole, "4"
+    )
+    retry_max_attempts: int = setting(
+        "RETRY_MAX_ATTEMPTS", "Attempts of one delivery, the first included.", _whole, "12"
+    )
+    retry_max_age_s: float = setting(
+        "RETRY_MAX_AGE_S", "Age of an event beyond which nothing is tried again.", _seconds, "86400"
+    )
+    retry_base_s: float = setting(
+        "RETRY_BASE_S", "Longest wait before the second attempt; doubles with each.", _seconds, "2"
+    )
+    retry_max_delay_s: float = setting(
+        "RETRY_MAX_DELAY_S", "Longest wait between two attempts.", _seconds, "3600"
+    )
+    retry_after_cap_s: float = setting(
+        "RETRY_AFTER_CAP_S", "Longest wait that a destination's Retry-After may ask for.", _seconds, "3600"
+    )
+    http_connect_timeout_s: float = setting(
+        "HTTP_CONNECT_TIMEOUT_S", "Time to reach a destination.", _seconds, "3.05"
+    )
+    http_read_timeout_s: float = setting(
+        "HTTP_READ_TIMEOUT_S", "Time between two bytes of a destination's answer.", _seconds, "10"
+    )
+    log_level: str = setting("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR.", _log_level, "INFO")
+    log_format: str = setting("LOG_FORMAT", "json or console.", _log_format, "json")
+
+    @property
+    def api_key(self) -> str:
+        """The key for Encharge's REST API."""
+        return self.encharge_api_key or self.encharge_write_key
+
+    @property
+    def broker(self) -> str:
+        """The address of Celery's broker."""
+        return self.broker_url or self.redis_url
+
+    def described(self) -> dict[str, str]:
+        """The effective configuration by environment name; secrets only as set or unset."""
+        return {
+            field.metadata["env"]: ("set" if getattr(self, field.name) else "unset")
+            if field.metadata["secret"]
+            else str(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+        }
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Settings out of an environment; an empty variable counts as unset.
+
+    Raises ConfigurationRefused with every problem.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(Settings):
+        meta = field.metadata
+        raw = environ.get(meta["env"], "").strip() or meta["default"]
+        try:
+            values[field.name] = meta["parse"](raw)
+        except ValueError as error:
+            shown = "" if meta["secret"] else f" (it is {raw!r})"
+            problems.append(f"environment: {meta['env']}: {_plain(error)}{shown}")
+    if problems:
+        raise ConfigurationRefused(tuple(problems))
+    return Settings(**values)
+
+
+def _plain(error: ValueError) -> str:
+    text = str(error)
+    return "must be a number" if "could not convert" in text or "invalid literal" in text else text

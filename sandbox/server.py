@@ -1,0 +1,116 @@
+"""Puts the sandbox together and serves it: many requests at a time, over connections that stay open."""
+
+import sys
+from email.utils import formatdate
+from html import escape
+from io import BytesIO
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
+
+from sandbox.activity_stream import ActivityStream
+from sandbox.console import Console
+from sandbox.faults import Faults
+from sandbox.gate import FaultGate
+from sandbox.ingest import Ingest
+from sandbox.rest import Rest
+from sandbox.state import State
+from sandbox.wsgi import Answer, answer_of
+
+WRITE_KEY = "sandbox-write-key"
+API_KEY = "sandbox-api-key"
+HOST = "127.0.0.1"
+PORT = 8900
+
+
+def create_sandbox(
+    write_key: str = WRITE_KEY, api_key: str = API_KEY, activity_stream: ActivityStream | None = None
+) -> Flask:
+    """One account as a WSGI application: /ingest/v1, /api/v1, the page and /_sandbox/*."""
+    state = State(on_change=activity_stream.offer) if activity_stream else State()
+    faults = Faults()
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider: keys as they came
+    app.url_map.merge_slashes = False  # a client does not follow redirects after a POST
+    app.register_blueprint(Ingest(state, write_key).blueprint())
+    app.register_blueprint(Rest(state, api_key).blueprint())
+    app.register_blueprint(Console(state, faults, activity_stream).blueprint())
+    app.register_error_handler(404, _cannot)
+    app.register_error_handler(405, _cannot)
+    app.wsgi_app = FaultGate(app.wsgi_app, state, faults)  # type: ignore[method-assign]
+    return app
+
+
+def make_server(app: Flask, host: str = HOST, port: int = PORT) -> BaseWSGIServer:
+    """A bound server; port 0 = a free one, to be read from `server_port`."""
+    return ThreadedWSGIServer(host, port, app, handler=KeepAliveHandler)
+
+
+def serve(
+    host: str = HOST,
+    port: int = PORT,
+    *,
+    write_key: str = WRITE_KEY,
+    api_key: str = API_KEY,
+    activity_stream: ActivityStream | None = None,
+) -> None:
+    """Print the address and serve until interrupted."""
+    server = make_server(create_sandbox(write_key, api_key, activity_stream), host, port)
+    shown = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"sandbox on http://{shown}:{server.server_port}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+
+
+class KeepAliveHandler(WSGIRequestHandler):
+    """Werkzeug's handler closes the connection after every answer; this one keeps it."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else head and body of a kept connection wait for each other, 40 ms
+
+    def run_wsgi(self) -> None:
+        """Answer one request."""
+        try:
+            self.environ = environ = self.make_environ()
+            body = self._read_body(environ)
+        except (ValueError, OSError):
+            self.close_connection = True
+            self._write(Answer("400 Bad Request", [("Content-Length", "0")], b""))
+            return
+        environ |= {"wsgi.input": BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        try:
+            self._write(answer_of(self.server.app, environ))
+        except ConnectionError:
+            self.close_connection = True
+
+    def _read_body(self, environ: dict[str, Any]) -> bytes:
+        """All of it, also when nobody looks at it: what is left would be taken for the next request."""
+        stream = environ["wsgi.input"]
+        if environ.get("wsgi.input_terminated"):
+            return bytes(stream.read())
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = bytes(stream.read(length)) if length >= 0 else b""
+        if len(body) != length:
+            raise ValueError("the body is not as long as announced")
+        return body
+
+    def _write(self, answer: Answer) -> None:
+        """Head and body in one piece."""
+        connection = "close" if self.close_connection else "keep-alive"
+        lines = [f"HTTP/1.1 {answer.status}", f"Date: {formatdate(usegmt=True)}", f"Connection: {connection}"]
+        lines += [f"{name}: {value}" for name, value in answer.headers]
+        body = b"" if self.command == "HEAD" else answer.body
+        self.wfile.write("\r\n".join((*lines, "", "")).encode("latin-1") + body)
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+        """Quiet: the page shows what came, and Flask logs what went wrong."""
+
+
+def _cannot(_: HTTPException) -> tuple[Response, int]:
+    """An unknown path is answered with a page, not with JSON, as the REST API has been seen to do."""
+    what = escape(f"Cannot {request.method} {request.path}")
+    page = f"<!DOCTYPE html>\n<html><head><title>Error</title></head><body><pre>{what}</pre></body></html>\n"
+    return Response(page, mimetype="text/html"), 404

@@ -1,0 +1,1 @@
+"""From the queue to the destination; knows no HTTP in."""

@@ -1,0 +1,53 @@
+"""Celery's consumer, with the same door one floor up: what no task here can take becomes a dead letter.
+
+Stock Celery 5.7.0 logs such messages, with their arguments, and drops them.
+"""
+
+import difflib
+import json
+from typing import Any
+
+import structlog
+from celery.worker import consumer
+
+log = structlog.get_logger("tasks.consumer")
+
+
+class Consumer(consumer.Consumer):
+    """The stock consumer; only its four ways to drop a message differ."""
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
+        self._keep(message, "undecodable", "not a task message")
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        self._keep(message, "undecodable", f"the body does not decode ({type(exc).__name__})")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - as above
+        self._keep(message, "invalid", f"not a valid task message ({type(exc).__name__})")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - as above
+        headers = message.headers or {}
+        name = headers.get("task") or message.payload["task"]
+        known = [task for task in self.app.tasks if not task.startswith("celery.")]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        self._keep(message, "unknown_task", f"no task {name!r} here{hint}", name)
+        if self.event_dispatcher:
+            id_ = headers.get("id") or message.payload["id"]
+            self.event_dispatcher.send("task-failed", uuid=id_, exception=f"NotRegistered({name!r})")
+
+    def _keep(self, message: Any, reason: str, error: str, label: str = "message") -> None:
+        raw = getattr(message, "_raw", None) or {
+            "body": message.body,
+            "headers": message.headers,
+            "properties": message.properties,
+            "content-type": message.content_type,
+            "content-encoding": message.content_encoding,
+        }
+        self.app.dead_letters.quarantine(json.dumps(raw, default=_text).encode(), reason, error, label)
+        message.ack_log_error(log, self.connection_errors)
+        log.warning("message.quarantined", reason=reason, task=label)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | memoryview) else str(value)

@@ -1,0 +1,190 @@
+"""Deliveries that we stopped trying, and messages that are not even an envelope: one list, one look."""
+
+import dataclasses
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tasks.ledger import COUNTS, NO_ROUTE, Ledger, StoredEvent
+
+QUARANTINE: Final = "router:quarantine"
+#: Source under which messages count that did not come through an endpoint.
+MESSAGES: Final = "queue"
+_PAGE: Final = 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """One of them. `id` is what every command takes: `<event id>:<route>`, or `quarantine:<id>`."""
+
+    id: str
+    reason: str
+    error: str
+    source: str
+    route: str
+    type: str
+    died_at: str
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    envelope: Any = None
+    request: Mapping[str, Any] | None = None
+    response: Mapping[str, Any] | None = None
+    traceback: str | None = None
+    raw: str | None = None  #: a quarantined message, undecodable bytes escaped
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """Which dead letters; None = any. Times are RFC 3339 in UTC."""
+
+    reason: str | None = None
+    source: str | None = None
+    route: str | None = None
+    type: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Whether the letter is one of them."""
+        same = all(
+            wanted is None or wanted == getattr(letter, name)
+            for name, wanted in dataclasses.asdict(self).items()
+            if name not in {"since", "until"}
+        )
+        return same and (self.since or "") <= letter.died_at <= (self.until or "9999")
+
+
+class DeadLetters:
+    """Reads, adds to and takes from the dead letters."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._client = ledger.client
+
+    def find(self, wanted: Filter | None = None) -> Iterator[DeadLetter]:
+        """Those that the filter takes, oldest first: deliveries, then quarantined messages."""
+        wanted = wanted or Filter()
+        for letter in (*self._deliveries(), *self._quarantined()):
+            if wanted.takes(letter):
+                yield letter
+
+    def get(self, id_: str) -> DeadLetter | None:
+        """One by its id."""
+        if id_.startswith("quarantine:"):
+            return self._message(id_.partition(":")[2])
+        event_id, _, route = id_.rpartition(":")
+        event = self._ledger.event(event_id)
+        if event is None or route not in event.deliveries or event.deliveries[route].state != "dead":
+            return None
+        died_at = self._client.zscore("router:dead", id_)
+        return _letter(event, route, int(died_at or 0))
+
+    def discard(self, id_: str) -> bool:
+        """Throw one away for good; False when there is none of that id."""
+        if id_.startswith("quarantine:"):
+            gone = self._take(id_.partition(":")[2])
+            if gone:
+                self._client.hincrby(COUNTS, f"source/{MESSAGES}/discarded", 1)
+            return gone
+        event_id, _, route = id_.rpartition(":")
+        return self._ledger.discard(event_id, route)
+
+    def quarantine(self, raw: bytes, reason: str, error: str, label: str = "") -> None:
+        """Keep a message, byte for byte, that cannot become an event."""
+        quarantine(self._client, raw, reason, error, label)
+
+    def release(self, id_: str, queue: str) -> bool:
+        """Put a quarantined message back onto the queue as it came; False when there is none."""
+        raw = self._client.hget(f"{QUARANTINE}:{id_}", "raw")
+        if raw is None:
+            return False
+        # First back, then gone: a crash in between may double it, but cannot lose it.
+        self._client.lpush(queue, raw)
+        pipe = self._client.pipeline(transaction=True)
+        pipe.zrem(QUARANTINE, id_)
+        pipe.delete(f"{QUARANTINE}:{id_}")
+        pipe.hincrby(COUNTS, f"source/{MESSAGES}/accepted", -1)
+        pipe.hincrby(COUNTS, f"source/{MESSAGES}/dead", -1)
+        pipe.execute()
+        return True
+
+    def _take(self, id_: str) -> bool:
+        pipe = self._client.pipeline(transaction=True)
+        pipe.zrem(QUARANTINE, id_)
+        pipe.delete(f"{QUARANTINE}:{id_}")
+        return bool(pipe.execute()[0])
+
+    def _deliveries(self) -> Iterator[DeadLetter]:
+        page: list[tuple[str, str, int]] = []
+        for row in self._ledger.dead(_PAGE):
+            page.append(row)
+            if len(page) == _PAGE:
+                yield from self._letters(page)
+                page = []
+        yield from self._letters(page)
+
+    def _letters(self, page: list[tuple[str, str, int]]) -> Iterator[DeadLetter]:
+        events = self._ledger.events([id_ for id_, _, _ in page])
+        for event, (_, route, died_at) in zip(events, page, strict=True):
+            if event is not None and route in event.deliveries:
+                yield _letter(event, route, died_at)
+
+    def _quarantined(self) -> Iterator[DeadLetter]:
+        for id_ in self._client.zrange(QUARANTINE, 0, -1):
+            letter = self._message(id_.decode())
+            if letter is not None:
+                yield letter
+
+    def _message(self, id_: str) -> DeadLetter | None:
+        hash_ = self._client.hgetall(f"{QUARANTINE}:{id_}")
+        if not hash_:
+            return None
+        return DeadLetter(
+            id=f"quarantine:{id_}",
+            reason=hash_[b"reason"].decode(),
+            error=hash_[b"error"].decode(),
+            source=MESSAGES,
+            route=NO_ROUTE,
+            type=hash_[b"label"].decode(),
+            died_at=_rfc3339(int(self._client.zscore(QUARANTINE, id_) or 0)),
+            raw=hash_[b"raw"].decode("utf-8", "backslashreplace"),
+        )
+
+
+def quarantine(client: Any, raw: bytes, reason: str, error: str, label: str = "") -> None:
+    """Keep a message, byte for byte, that cannot become an event, through any client of the ledger's Redis."""
+    id_ = str(uuid.uuid4())
+    pipe = client.pipeline(transaction=True)
+    pipe.hset(f"{QUARANTINE}:{id_}", mapping={"raw": raw, "reason": reason, "error": error, "label": label})
+    pipe.zadd(QUARANTINE, {id_: int(time.time() * 1e6)})
+    pipe.hincrby(COUNTS, f"source/{MESSAGES}/accepted", 1)
+    pipe.hincrby(COUNTS, f"source/{MESSAGES}/dead", 1)
+    pipe.execute()
+
+
+def _letter(event: StoredEvent, route: str, died_at: int) -> DeadLetter:
+    record = event.deliveries[route].record
+    try:
+        envelope = json.loads(event.envelope or b"null")
+    except ValueError:
+        envelope = (event.envelope or b"").decode("utf-8", "backslashreplace")
+    return DeadLetter(
+        id=f"{event.id}:{route}",
+        reason=record.get("reason", "bug"),
+        error=record.get("error", ""),
+        source=event.source,
+        route=route,
+        type=event.type,
+        died_at=_rfc3339(died_at),
+        attempts=tuple(record.get("attempts", ())),
+        envelope=envelope,
+        request=record.get("request"),
+        response=record.get("response"),
+        traceback=record.get("traceback"),
+    )
+
+
+def _rfc3339(micros: int) -> str:
+    return datetime.fromtimestamp(micros / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

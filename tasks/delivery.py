@@ -1,0 +1,230 @@
+"""From a ticket to the destination: claim, route, attempt, settle."""
+
+import dataclasses
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+import structlog
+
+from tasks import envelope as envelopes
+from tasks import retry
+from tasks.action import Request
+from tasks.destinations.http import Response
+from tasks.envelope import Envelope
+from tasks.errors import InvalidEnvelope, MappingFailed, RouterError
+from tasks.ledger import NO_ROUTE, Delivery, Ledger, Result, StoredEvent
+from tasks.routing import Route, Routes
+
+log: Final = structlog.get_logger("tasks.delivery")
+
+#: Attempts that a record keeps; replays add to those of earlier lives.
+_MOST_ATTEMPTS_KEPT: Final = 50
+_MICROS: Final = 1_000_000
+
+
+class Destination(Protocol):
+    """An HTTP API; tasks/destinations has one adapter for each."""
+
+    def send(self, request: Request) -> Response:
+        """Send one request. Raises an error of tasks.errors for every answer but 2xx, with it as `response`."""
+        ...
+
+    def shown(self, request: Request) -> dict[str, Any]:
+        """The request as it would be sent, without secrets."""
+        ...
+
+
+class Leases(Protocol):
+    """Keeps leases alive while work goes on."""
+
+    def hold(self, ids: Sequence[str]) -> None:
+        """Renew the leases on these events from now on."""
+        ...
+
+    def release(self, ids: Sequence[str]) -> None:
+        """Stop renewing."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Deliverer:
+    """Works on events. Everything that is not decided purely is handed in."""
+
+    ledger: Ledger
+    routes: Routes
+    destinations: Mapping[str, Destination]
+    policy: retry.Policy
+    leases: Leases
+    now: Callable[[], float]  #: Unix time
+    roll: Callable[[], float]  #: dice, between 0 and 1
+
+    def work(self, ids: Sequence[str], owner: str) -> None:
+        """Work on those events of a ticket that are free. `owner` must be new for each call."""
+        claimed = self.ledger.claim(ids, owner)
+        held = [event.id for event in claimed]
+        self.leases.hold(held)
+        try:
+            for event in claimed:
+                self.deliver(event)
+                self.leases.release([event.id])
+        finally:
+            self.leases.release(held)
+
+    def deliver(self, event: StoredEvent) -> None:
+        """Attempt every delivery of a claimed event that is due, and settle each."""
+        try:
+            envelope = envelopes.decode(event.envelope or b"")
+        except InvalidEnvelope as error:
+            self._bury(event, error)
+            return
+        try:
+            todo = self._todo(event, envelope)
+        except Exception as error:  # noqa: BLE001 - whatever our own code raises must end as a dead letter
+            self._bury(event, error)
+            return
+        if event.crashes:
+            # Should the worker die again, the dead letter names the routes.
+            plan = [Result(name, "pending", delivery.record) for name, _, delivery in todo]
+            self.ledger.settle(event, plan, more=True)
+        while todo:
+            name, route, delivery = todo.pop(0)
+            result = self._attempt(event, envelope, name, route, delivery)
+            rest = [Result(later, "pending", waiting.record) for later, _, waiting in todo]
+            state = self.ledger.settle(event, [result, *rest], more=bool(todo))
+            if state == "stale":
+                log.warning("lease.lost", event_id=event.id, route=name, outcome=result.state)
+                return
+            if not todo:
+                return
+        self.ledger.settle(event, [])
+
+    def _todo(self, event: StoredEvent, envelope: Envelope) -> list[tuple[str, Route | None, Delivery]]:
+        if not event.deliveries:
+            fresh = Delivery("pending", {})
+            return [(route.name, route, fresh) for route in self.routes.match(envelope)]
+        waiting = {
+            name: delivery
+            for name, delivery in event.deliveries.items()
+            if delivery.state in {"pending", "retrying"}
+        }
+        # Clocks differ: what the ledger gave out is due, whatever ours says.
+        first_due = min((delivery.due_at or 0 for delivery in waiting.values()), default=0)
+        due = max(first_due, int(self.now() * _MICROS))
+        return [
+            (name, self.routes.get(name), delivery)
+            for name, delivery in waiting.items()
+            if (delivery.due_at or 0) <= due
+        ]
+
+    def _bury(self, event: StoredEvent, error: Exception) -> None:
+        record = {"attempts": [], **_failure(error)}
+        self.ledger.settle(event, [Result(NO_ROUTE, "dead", record)])
+        _log_dead(event.id, event.source, NO_ROUTE, record)
+
+    def _attempt(
+        self, event: StoredEvent, envelope: Envelope, name: str, route: Route | None, delivery: Delivery
+    ) -> Result:
+        record = dict(delivery.record)
+        earlier = list(record.get("attempts", []))
+        tried = int(record.get("tried", 0)) + 1
+        started, clock = self.now(), time.monotonic()
+        run = _Run(self.destinations, sent=int(record.get("sent", 0)))
+        error: BaseException | None = None
+        try:
+            run.all_of(route, envelope)
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 - any exception is an outcome of the attempt
+            error = raised
+        duration_ms = round((time.monotonic() - clock) * 1000)
+        entry = {
+            "number": len(earlier) + event.crashes + 1,
+            "at": datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
+            "duration_ms": duration_ms,
+            "status": run.response.status if run.response else None,
+        }
+        since = float(record.get("since", event.accepted_at / _MICROS))
+        outcome, delay_s, reason = self._verdict(error, tried, self.now() - since, run)
+        entry |= {"outcome": outcome, "reason": getattr(error, "reason", "bug") if error else None}
+        log.info(
+            "delivery.attempted",
+            event_id=event.id,
+            source=event.source,
+            type=event.type,
+            route=name,
+            delay_s=round(delay_s, 3),
+            reason=reason,
+            **{key: entry[key] for key in ("number", "outcome", "status", "duration_ms")},
+        )
+        if error is None:
+            # A settled delivery keeps only what an operator looks for; the rest would outlive its use in Redis.
+            done = {"attempts": [*earlier, entry][-_MOST_ATTEMPTS_KEPT:]} if earlier else {"attempts": [entry]}
+            return Result(name, outcome, done)
+        record |= {
+            "attempts": [*earlier, entry][-_MOST_ATTEMPTS_KEPT:],
+            "tried": tried,
+            "since": since,
+            "sent": run.sent,
+            **_failure(error),
+            "reason": reason,
+            "request": run.shown(),
+            "response": dataclasses.asdict(run.response) if run.response else None,
+        }
+        if outcome == "dead":
+            _log_dead(event.id, event.source, name, record)
+        return Result(name, outcome, record, delay_s)
+
+    def _verdict(
+        self, error: BaseException | None, tried: int, age_s: float, run: "_Run"
+    ) -> tuple[str, float, str | None]:
+        if error is None:
+            return ("delivered" if run.sent else "filtered"), 0, None
+        if not isinstance(error, Exception):
+            return "dead", 0, "bug"
+        decided = retry.decide(error, tried, age_s, self.policy, self.roll())
+        if isinstance(decided, retry.Again):
+            return "retrying", decided.delay_s, getattr(error, "reason", "bug")
+        return "dead", 0, decided.reason
+
+
+class _Run:
+    """One attempt in progress: the requests of a route, of which the first `sent` have succeeded earlier."""
+
+    def __init__(self, destinations: Mapping[str, Destination], sent: int) -> None:
+        self._destinations = destinations
+        self.sent = sent
+        self.request: Request | None = None
+        self.response: Response | None = None
+
+    def all_of(self, route: Route | None, envelope: Envelope) -> None:
+        if route is None:
+            raise MappingFailed("there is no route of this name any more")
+        for request in route.requests(envelope)[self.sent :]:
+            self.request, self.response = request, None
+            try:
+                self.response = self._destinations[request.destination].send(request)
+            except RouterError as error:
+                self.response = error.response
+                raise
+            self.sent += 1
+
+    def shown(self) -> dict[str, Any] | None:
+        if self.request is None:
+            return None
+        return self._destinations[self.request.destination].shown(self.request)
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """What a dead letter says of an exception; the traceback where it is none that we raise on purpose."""
+    failure: dict[str, Any] = {
+        "reason": getattr(error, "reason", "bug"),
+        "error": f"{type(error).__name__}: {error}",
+    }
+    if not isinstance(error, RouterError):
+        failure["traceback"] = "".join(traceback.format_exception(error))
+    return failure
+
+
+def _log_dead(id_: str, source: str, route: str, record: Mapping[str, Any]) -> None:
+    log.warning("dead_letter.put", event_id=id_, source=source, route=route, reason=record["reason"])

@@ -1,0 +1,109 @@
+"""One pooled HTTP session for the process, with time-outs, and the verdict on every answer."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from tasks.errors import (
+    DestinationRejected,
+    DestinationThrottled,
+    DestinationUnauthorized,
+    DestinationUnavailable,
+    RouterError,
+)
+from tasks.retry import retry_after_s
+
+#: As much of an answer as a dead letter keeps.
+KEPT_BODY: Final = 4096
+#: As much of an answer as is read so that its connection can be used again.
+_MOST_BODY: Final = 65536
+
+_TRANSIENT_4XX: Final = frozenset({408, 423, 425})
+_NOT_IMPLEMENTED: Final = 501
+_THROTTLED: Final = 429
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """A destination's answer; the body is cut at 4 KiB."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+def verdict(response: Response, now: float) -> RouterError | None:
+    """None for 2xx, else the error that the answer means. `now` is Unix time.
+
+    Retried: 408, 423, 425, 429, and 5xx but 501, the list of Segment's destinations
+    (github.com/segmentio/action-destinations, packages/core/src/errors.ts) and 425 of RFC 8470.
+    """
+    status = response.status
+    if 200 <= status < 300:  # noqa: PLR2004
+        return None
+    text = f"answered {status}"
+    if status == _THROTTLED:
+        return DestinationThrottled(text, retry_after_s(response.headers, now))
+    if status in _TRANSIENT_4XX or (status >= 500 and status != _NOT_IMPLEMENTED):  # noqa: PLR2004
+        return DestinationUnavailable(text, retry_after_s(response.headers, now))
+    return DestinationUnauthorized(text) if status in {401, 403} else DestinationRejected(text)
+
+
+class Http:
+    """Sends requests over a pool of connections. Safe to share between threads."""
+
+    def __init__(self, *, connect_timeout_s: float, read_timeout_s: float, connections: int) -> None:
+        self._timeout = (connect_timeout_s, read_timeout_s)
+        self._session = requests.Session()
+        self._session.trust_env = False
+        adapter = HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    @staticmethod
+    def environment_of(url: str) -> dict[str, Any]:
+        """Proxies and certificates that the environment (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE) gives this address.
+
+        Asked once for each destination: requests would look it up for every single request.
+        """
+        found = requests.Session().merge_environment_settings(url, {}, None, None, None)
+        return {"proxies": dict(found["proxies"]), "verify": found["verify"], "cert": found["cert"]}
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, environment: Mapping[str, Any]
+    ) -> Response:
+        """One request, never redirected. Raises DestinationUnavailable when there is no whole answer in time."""
+        try:
+            with self._session.request(
+                method,
+                url,
+                data=body,
+                headers=dict(headers),
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+                **environment,
+            ) as answer:
+                content = _read(answer, time.monotonic() + self._timeout[1])
+                return Response(
+                    answer.status_code, dict(answer.headers), content[:KEPT_BODY].decode("utf-8", "replace")
+                )
+        except requests.Timeout as error:
+            raise DestinationUnavailable(f"timed out ({type(error).__name__})") from None
+        except (requests.RequestException, OSError) as error:
+            raise DestinationUnavailable(f"could not be reached ({type(error).__name__})") from None
+
+
+def _read(answer: requests.Response, deadline: float) -> bytes:
+    # The read time-out runs between two bytes; a destination that drips must not hold a thread for ever.
+    content = b""
+    for chunk in answer.iter_content(8192):
+        content += chunk
+        if len(content) > _MOST_BODY or time.monotonic() > deadline:
+            answer.close()
+            break
+    return content

@@ -1,0 +1,168 @@
+"""The event plus what we add to it: what travels through the router, and the contract of teams that publish tasks.
+
+JSON Schema: docs/envelope.schema.json, generated from EnvelopeSchema.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+from typing import Any, Final
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+
+from tasks.errors import InvalidEnvelope
+
+VERSION: Final = 1
+
+_MOST_OF_A_NAME: Final = 80
+_ADDRESS: Final = re.compile(r"[^\s@:=/-]+@[^\s@]+")
+#: RFC 3339 in UTC, with a fraction of up to six digits.
+_UTC_TIME: Final = validate.Regexp(
+    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$", error="Not a RFC 3339 time in UTC."
+)
+_NAME: Final = validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -, at most 64.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """One event on its way. Never changed after it was accepted."""
+
+    id: str  #: the sender's id of the event, or a hash of its content; what "the same event" means
+    source: str  #: name of the source in sources.yaml
+    format: str  #: whose words `event` speaks: "encharge", "segment", …
+    type: str  #: kind of event, of few values: "added-tag", "email-open", "track"
+    name: str  #: the event's full name: "added-tag-vip", "Order Completed"
+    subject: str | None  #: the person or object it is about: the key of ordering
+    received_at: str  #: RFC 3339 UTC
+    occurred_at: str  #: RFC 3339 UTC; received_at when the sender gives no time
+    event: dict[str, Any]  #: what happened, as the source said it; never edited
+    raw: Any = None  #: the body as it came, where `event` had to be built out of it
+    version: int = VERSION
+
+    @property
+    def value(self) -> str | None:
+        """What a name carries behind its type: "company" of "newObject-company"."""
+        rest = self.name.removeprefix(self.type)
+        return rest[1:] if rest != self.name and rest[:1] in {"-", ":"} else None
+
+    @property
+    def shown(self) -> str:
+        """What Flower and logs call it: `encharge · added-tag-vip`."""
+        return shown(self.source, self.name)
+
+    @functools.cached_property
+    def view(self) -> dict[str, Any]:
+        """What triggers and mappings see: the event's own fields, and `envelope` with ours."""
+        return {
+            **self.event,
+            "envelope": {
+                "id": self.id,
+                "source": self.source,
+                "format": self.format,
+                "type": self.type,
+                "name": self.name,
+                "value": self.value,
+                "subject": self.subject,
+                "received_at": self.received_at,
+                "occurred_at": self.occurred_at,
+            },
+        }
+
+
+def shown(source: str, what: str) -> str:
+    """A task's name for people, with anything like an e-mail address left out."""
+    return f"{source} · {_ADDRESS.sub('…', what)[:_MOST_OF_A_NAME]}"
+
+
+class EnvelopeSchema(Schema):
+    """The envelope as JSON. Keys we do not know are dropped, so that newer publishers may add some."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    version = fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.OneOf([VERSION], error="Version {input} is not read here; send version 1."),
+        metadata={"description": "Version of this format."},
+    )
+    id = fields.String(
+        required=True,
+        validate=validate.Length(1, 200),
+        metadata={"description": "The sender's id of the event; an id seen within the dedupe window is a duplicate."},
+    )
+    source = fields.String(required=True, validate=_NAME, metadata={"description": "Who says so."})
+    format = fields.String(
+        required=True, validate=_NAME, metadata={"description": "Whose words `event` speaks: encharge, segment, …"}
+    )
+    type = fields.String(
+        required=True,
+        validate=validate.Length(1, 100),
+        metadata={"description": "Kind of event, of few values: routes, metrics and filters go by it."},
+    )
+    name = fields.String(
+        required=True, validate=validate.Length(1, 500), metadata={"description": "The event's full name."}
+    )
+    subject = fields.String(
+        required=True,
+        allow_none=True,
+        validate=validate.Length(1, 500),
+        metadata={"description": "The person or object the event is about: the key of ordering; null = no ordering."},
+    )
+    received_at = fields.String(
+        required=True, validate=_UTC_TIME, metadata={"description": "When it was taken; RFC 3339, UTC."}
+    )
+    occurred_at = fields.String(
+        required=True, validate=_UTC_TIME, metadata={"description": "When it happened; RFC 3339, UTC."}
+    )
+    event = fields.Dict(
+        keys=fields.String(), required=True, metadata={"description": "What happened, as the source said it."}
+    )
+    raw = fields.Raw(
+        allow_none=True, metadata={"description": "The body as it came, where `event` had to be built out of it."}
+    )
+
+
+_SCHEMA: Final = EnvelopeSchema()
+_FIELDS: Final = tuple(field.name for field in dataclasses.fields(Envelope))
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Envelope → JSON, compact, ASCII; `raw` only where there is one."""
+    data = {name: getattr(envelope, name) for name in _FIELDS}
+    if envelope.raw is None:
+        del data["raw"]
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def load(data: object) -> Envelope:
+    """A decoded JSON value → Envelope.
+
+    Raises InvalidEnvelope, which names each field and what was expected of it, never its value.
+    """
+    if not isinstance(data, dict):
+        raise InvalidEnvelope("an envelope is a JSON object")
+    try:
+        return Envelope(**_SCHEMA.load(data))
+    except ValidationError as error:
+        raise InvalidEnvelope(_listed(error.normalized_messages())) from None
+
+
+def decode(text: bytes) -> Envelope:
+    """JSON → Envelope. Raises InvalidEnvelope."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidEnvelope("the envelope is not JSON") from None
+    return load(data)
+
+
+def _listed(messages: dict[str, Any]) -> str:
+    return "; ".join(f"{field}: {_first(found)}" for field, found in sorted(messages.items()))
+
+
+def _first(found: Any) -> str:
+    while isinstance(found, dict | list) and found:
+        found = next(iter(found.values())) if isinstance(found, dict) else found[0]
+    return str(found)

@@ -1,0 +1,338 @@
+"""The state and payload of every event until it is settled: the one place where "is it done?" is answered.
+
+Redis keys, all times in microseconds of Redis' own clock:
+
+    router:event:<id>    hash    one event
+        state            accepted | running | retrying | delivered | filtered | dead | discarded
+        at, ended        when it was accepted, when it ended
+        source, type, label
+        env              the envelope as JSON; kept until it is delivered or filtered
+        owner            who holds the lease (running), or held it last
+        crashes          workers that died while they held the lease
+        s:<route>        pending | retrying:<due> | delivered | filtered | dead | discarded
+        d:<route>        record of the delivery as JSON: attempts, and what a dead letter needs
+        A settled event keeps its hash, without envelope, for the dedupe window: "seen already" is EXISTS.
+    router:accepted      zset    id → when its newest ticket was made; the events that wait for a worker
+    router:running       zset    id → when its lease runs out
+    router:retrying      zset    id → when its next delivery is due
+    router:dead          zset    <id>:<route> → when it died; route "-" when it died before it had any
+    router:claimed       string  the newest ticket time ever claimed: what is older and unclaimed was overtaken
+    router:suspect       string  id of the one event that runs although workers died during it more than once
+    router:counts        hash    source/<name>/<state> and route/<name>/<state> → number
+    router:quarantine    zset    id → when; messages that are not even an envelope
+    router:quarantine:<id> hash  raw, reason, error, label
+
+Each change is one script (tasks/ledger/*.lua), so accepted = delivered + filtered + duplicate + dead + waiting holds
+at any moment, per source and per route. Design and reasons: docs/adr/0001-tickets-and-ledger.md.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+from tasks.envelope import Envelope, encode
+from tasks.errors import QueueFull, QueueUnavailable
+
+ACCEPTED: Final = "router:accepted"
+RUNNING: Final = "router:running"
+RETRYING: Final = "router:retrying"
+DEAD: Final = "router:dead"
+CLAIMED: Final = "router:claimed"
+SUSPECT: Final = "router:suspect"
+COUNTS: Final = "router:counts"
+
+#: The route of a dead letter that died before it had routes.
+NO_ROUTE: Final = "-"
+#: From this many crashes on, an event never runs beside another such event.
+APART_FROM: Final = 2
+
+#: Makes the ticket of one event: (id, label) → what is pushed onto the queue's list; empty = nothing is pushed.
+TicketFor = Callable[[str, str], bytes]
+
+_SCRIPTS: Final = Path(__file__).with_name("ledger")
+
+
+def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> "redis.Redis[Any]":
+    """A Redis client; `timeout_s` bounds each call, `patience_s` (0 = none) how long a lost connection is tried again."""
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), int(patience_s * 2)) if patience_s else Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        health_check_interval=0 if patience_s == 0 else 10,
+        retry=retry,
+        retry_on_error=[redis.BusyLoadingError] if patience_s else [],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """One event along one route, as the ledger has it."""
+
+    state: str
+    record: Mapping[str, Any]
+    due_at: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredEvent:
+    """One event's hash, parsed. `owner` is the caller's when it came from a claim."""
+
+    id: str
+    state: str
+    source: str
+    type: str
+    label: str
+    accepted_at: int
+    ended_at: int | None
+    crashes: int
+    owner: str
+    envelope: bytes | None
+    deliveries: Mapping[str, Delivery]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How one delivery went: its new state, the delay when it is retried, its record."""
+
+    route: str
+    state: str
+    record: Mapping[str, Any]
+    delay_s: float = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Overdue:
+    """What a sweep should look at; the scripts check each again."""
+
+    expired: Mapping[str, str]  #: id → label
+    due: Mapping[str, str]
+    lost: Mapping[str, tuple[str, float]]  #: id → label, score seen
+
+
+class Ledger:
+    """The scripts as methods. Safe to share between threads."""
+
+    def __init__(
+        self, client: "redis.Redis[Any]", *, max_waiting: int, dedupe_window_s: int, lease_s: float
+    ) -> None:
+        self.client = client
+        self._max_waiting = max_waiting
+        self._dedupe_window_s = dedupe_window_s
+        self._lease_us = int(lease_s * 1_000_000)
+        self._scripts = {
+            path.stem: client.register_script(path.read_bytes()) for path in sorted(_SCRIPTS.glob("*.lua"))
+        }
+
+    def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        return self._scripts[script](keys=keys, args=args)
+
+    # --- accept -----------------------------------------------------------------------------------------------
+
+    def accept(self, envelopes: Sequence[Envelope], queue: str, ticket: bytes) -> list[bool]:
+        """Write events of one source down and push their ticket, in one step. Gives for each: new (or duplicate).
+
+        Raises QueueFull (nothing was taken) or QueueUnavailable (Redis did not say whether it was).
+        """
+        args: list[Any] = [self._max_waiting, envelopes[0].source, ticket]
+        keys = [ACCEPTED, COUNTS, queue]
+        for envelope in envelopes:
+            keys.append(event_key(envelope.id))
+            args += (envelope.id, envelope.shown, envelope.type, encode(envelope))
+        try:
+            answer = self._run("accept", keys, args)
+        except redis.RedisError as error:
+            raise QueueUnavailable(type(error).__name__) from error
+        if answer[0] == b"full":
+            raise QueueFull(f"{self._max_waiting} events wait already")
+        return [flag == 1 for flag in answer[1:]]
+
+    # --- work -------------------------------------------------------------------------------------------------
+
+    def claim(self, ids: Sequence[str], owner: str) -> list[StoredEvent]:
+        """Take a lease on those of the events that are free; `owner` must be new for each claim."""
+        keys = [ACCEPTED, RUNNING, RETRYING, CLAIMED, SUSPECT, *map(event_key, ids)]
+        taken = self._run("claim", keys, [owner, self._lease_us, APART_FROM, *ids])
+        return [parse_event(id_.decode(), _pairs(flat)) for id_, flat in taken]
+
+    def settle(self, event: StoredEvent, results: Iterable[Result], *, more: bool = False) -> str:
+        """Write down how deliveries went; unless `more` follow, the lease ends and the event with it, if all ended.
+
+        Gives the event's state, or "stale" when the lease had gone to somebody else and nothing was written.
+        """
+        args: list[Any] = [event.id, event.owner, self._dedupe_window_s, int(more)]
+        for result in results:
+            delay_us = int(result.delay_s * 1_000_000)
+            args += (result.route, result.state, delay_us, json.dumps(result.record, separators=(",", ":")))
+        keys = [event_key(event.id), ACCEPTED, RUNNING, RETRYING, DEAD, COUNTS, SUSPECT]
+        answer: bytes = self._run("settle", keys, args)
+        return answer.decode()
+
+    def renew(self, ids: Sequence[str]) -> None:
+        """Let the leases on these events run anew."""
+        if ids:
+            self._run("renew", [RUNNING], [self._lease_us, *ids])
+
+    # --- sweep ------------------------------------------------------------------------------------------------
+
+    def overdue(self, queue: str, grace_s: float, most: int = 100) -> Overdue:
+        """What looks as if it needed a new ticket: at most `most` of each kind."""
+        seconds, micros = self.client.time()
+        now = seconds * 1_000_000 + micros
+        pipe = self.client.pipeline(transaction=False)
+        pipe.zrangebyscore(RUNNING, "-inf", now, start=0, num=most)
+        pipe.zrangebyscore(RETRYING, "-inf", now, start=0, num=most)
+        pipe.zrangebyscore(ACCEPTED, "-inf", now - grace_s * 1_000_000, start=0, num=most, withscores=True)
+        pipe.get(CLAIMED)
+        pipe.llen(queue)
+        expired, due, old, claimed, length = pipe.execute()
+        overtaken_before = float("inf") if length == 0 else float(claimed or 0)
+        lost = [(id_, score) for id_, score in old if score < overtaken_before]
+        labels = self._labels([*expired, *due, *(id_ for id_, _ in lost)])
+        return Overdue(
+            {id_.decode(): labels[id_] for id_ in expired},
+            {id_.decode(): labels[id_] for id_ in due},
+            {id_.decode(): (labels[id_], score) for id_, score in lost},
+        )
+
+    def expire(
+        self, events: Mapping[str, str], queue: str, ticket: TicketFor, limit: int, owner: str
+    ) -> tuple[list[str], list[str]]:
+        """Leases that ran out. Gives the ids put back, and those that crashed `limit` times: the caller owns them."""
+        args: list[Any] = [limit, self._lease_us, owner]
+        for id_, label in events.items():
+            args += (id_, ticket(id_, label))
+        keys = [ACCEPTED, RUNNING, queue, SUSPECT, *map(event_key, events)]
+        back, mine = self._run("expire", keys, args)
+        return [id_.decode() for id_ in back], [id_.decode() for id_ in mine]
+
+    def wake_due(self, events: Mapping[str, str], queue: str, ticket: TicketFor) -> list[str]:
+        """Retries whose time has come go back to the queue. Gives their ids."""
+        args: list[Any] = []
+        for id_, label in events.items():
+            args += (id_, ticket(id_, label))
+        keys = [ACCEPTED, RETRYING, queue, *map(event_key, events)]
+        return [id_.decode() for id_ in self._run("due", keys, args)]
+
+    def wake_lost(self, events: Mapping[str, tuple[str, float]], queue: str, ticket: TicketFor) -> list[str]:
+        """Events whose ticket was lost get a new one. Gives their ids."""
+        args: list[Any] = []
+        for id_, (label, score) in events.items():
+            args += (id_, f"{score:.0f}", ticket(id_, label))
+        return [id_.decode() for id_ in self._run("lost", [ACCEPTED, queue], args)]
+
+    # --- dead letters -----------------------------------------------------------------------------------------
+
+    def replay(self, id_: str, route: str, record: Mapping[str, Any], queue: str, ticket: bytes) -> bool:
+        """Put one dead letter back on its route; False when it is none (any more)."""
+        keys = [event_key(id_), ACCEPTED, RETRYING, DEAD, COUNTS, queue]
+        return bool(self._run("replay", keys, [id_, route, json.dumps(record), ticket]))
+
+    def discard(self, id_: str, route: str) -> bool:
+        """Throw one dead letter away; False when it is none (any more)."""
+        return bool(self._run("discard", [event_key(id_), DEAD, COUNTS], [id_, route, self._dedupe_window_s]))
+
+    def dead(self, most: int = 500) -> Iterator[tuple[str, str, int]]:
+        """Every dead letter, oldest first: event id, route, when it died. Reads `most` at a time."""
+        start = 0
+        while page := self.client.zrange(DEAD, start, start + most - 1, withscores=True):
+            for member, died_at in page:
+                id_, _, route = member.decode().rpartition(":")
+                yield id_, route, int(died_at)
+            start += most
+
+    # --- look -------------------------------------------------------------------------------------------------
+
+    def event(self, id_: str) -> StoredEvent | None:
+        """One event, or None when it is not (any more) in the ledger."""
+        hash_ = self.client.hgetall(event_key(id_))
+        return parse_event(id_, hash_) if hash_ else None
+
+    def events(self, ids: Sequence[str]) -> list[StoredEvent | None]:
+        """Several events in one round trip."""
+        pipe = self.client.pipeline(transaction=False)
+        for id_ in ids:
+            pipe.hgetall(event_key(id_))
+        return [
+            parse_event(id_, hash_) if hash_ else None for id_, hash_ in zip(ids, pipe.execute(), strict=True)
+        ]
+
+    def counts(self) -> dict[tuple[str, str], dict[str, int]]:
+        """("source" or "route", name) → state → number."""
+        table: dict[tuple[str, str], dict[str, int]] = {}
+        for field, number in self.client.hgetall(COUNTS).items():
+            kind, name, state = field.decode().split("/")
+            table.setdefault((kind, name), {})[state] = int(number)
+        return dict(sorted(table.items(), reverse=True))
+
+    def sizes(self, queue: str) -> dict[str, float]:
+        """How many events are where, and how old the oldest unclaimed one is (seconds)."""
+        pipe = self.client.pipeline(transaction=False)
+        pipe.time()
+        for key in (ACCEPTED, RUNNING, RETRYING, DEAD, "router:quarantine"):
+            pipe.zcard(key)
+        pipe.llen(queue)
+        pipe.zrange(ACCEPTED, 0, 0, withscores=True)
+        (seconds, micros), unclaimed, running, retrying, dead, quarantined, length, oldest = pipe.execute()
+        age = seconds + micros / 1e6 - oldest[0][1] / 1e6 if oldest else 0.0
+        return {
+            "unclaimed": unclaimed,
+            "unclaimed_oldest_seconds": max(age, 0.0),
+            "running": running,
+            "retrying": retrying,
+            "dead_letters": dead + quarantined,
+            "queue_length": length,
+        }
+
+    def ping(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+    def _labels(self, ids: Sequence[bytes]) -> dict[bytes, str]:
+        pipe = self.client.pipeline(transaction=False)
+        for id_ in ids:
+            pipe.hget(event_key(id_.decode()), "label")
+        return {id_: (label or b"").decode() for id_, label in zip(ids, pipe.execute() if ids else [], strict=True)}
+
+
+def event_key(id_: str) -> str:
+    """The key of one event's hash."""
+    return f"router:event:{id_}"
+
+
+def parse_event(id_: str, hash_: Mapping[bytes, bytes]) -> StoredEvent:
+    """An event's hash → StoredEvent."""
+    deliveries = {}
+    for field, value in hash_.items():
+        if field.startswith(b"s:"):
+            state, _, due = value.decode().partition(":")
+            record = json.loads(hash_.get(b"d:" + field[2:], b"{}"))
+            deliveries[field[2:].decode()] = Delivery(state, record, int(due) if due else None)
+    ended = hash_.get(b"ended")
+    return StoredEvent(
+        id=id_,
+        state=hash_.get(b"state", b"").decode(),
+        source=hash_.get(b"source", b"").decode(),
+        type=hash_.get(b"type", b"").decode(),
+        label=hash_.get(b"label", b"").decode(),
+        accepted_at=int(hash_.get(b"at", b"0")),
+        ended_at=int(ended) if ended else None,
+        crashes=int(hash_.get(b"crashes", b"0")),
+        owner=hash_.get(b"owner", b"").decode(),
+        envelope=hash_.get(b"env"),
+        deliveries=deliveries,
+    )
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

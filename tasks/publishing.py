@@ -1,0 +1,33 @@
+"""What other teams publish through the task `events.publish`: checked, then accepted like any other event."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+from tasks.dead_letter import DeadLetters
+from tasks.envelope import Envelope, load
+from tasks.errors import InvalidEnvelope
+from tasks.queue import PUBLISH_TASK, Queue, redis_message
+
+
+@dataclasses.dataclass(frozen=True)
+class Publishing:
+    """The door for published events."""
+
+    queue: Queue
+    letters: DeadLetters
+
+    def take(self, published: Iterable[Any]) -> None:
+        """Accept each envelope (or list of envelopes); one that does not validate becomes a dead letter."""
+        good: list[Envelope] = []
+        for item in itertools.chain.from_iterable(
+            each if isinstance(each, list) else [each] for each in published
+        ):
+            try:
+                good.append(load(item))
+            except InvalidEnvelope as error:
+                raw = redis_message(PUBLISH_TASK, [item], shadow=None, argsrepr="(replayed)")
+                self.letters.quarantine(raw, error.reason, f"InvalidEnvelope: {error}", PUBLISH_TASK)
+        for _, envelopes in itertools.groupby(good, lambda envelope: envelope.source):
+            self.queue.accept(list(envelopes))

@@ -1,0 +1,176 @@
+"""Putting events where workers find them: into the ledger, with a ticket on Celery's queue.
+
+The ticket is a Celery message (protocol 2, https://docs.celeryq.dev/en/stable/internals/protocol.html) that carries
+ids only. Over Redis we write it ourselves, so that the ledger's script can push it in the same step that keeps the
+event; tests/contract proves that Celery reads it as it reads its own. Over other brokers kombu publishes it.
+"""
+
+import json
+import uuid
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import kombu
+
+from config.celery_settings import QUEUE
+from tasks.envelope import Envelope, shown
+from tasks.ledger import Ledger
+
+#: The task that works on tickets.
+ROUTE_TASK: Final = "events.route"
+#: The task through which other teams publish.
+PUBLISH_TASK: Final = "events.publish"
+
+_ORIGIN: Final = "event-router"
+_EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def task_headers(task: str, task_id: str, shadow: str | None, argsrepr: str) -> dict[str, Any]:
+    """The headers that Celery's own `as_task_v2` gives a message, in its order."""
+    return {
+        "lang": "py",
+        "task": task,
+        "id": task_id,
+        "shadow": shadow,
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": task_id,
+        "parent_id": None,
+        "argsrepr": argsrepr,
+        "kwargsrepr": "{}",
+        "origin": _ORIGIN,
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
+
+
+def redis_message(task: str, args: Sequence[Any], *, shadow: str | None, argsrepr: str) -> bytes:
+    """A task as the bytes that Celery's Redis transport keeps in the queue's list."""
+    task_id = str(uuid.uuid4())
+    body = json.dumps([args, {}, _EMBED], separators=(",", ":"))
+    message = {
+        "body": b64encode(body.encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": task_headers(task, task_id, shadow, argsrepr),
+        "properties": {
+            "correlation_id": task_id,
+            "reply_to": "",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": QUEUE},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": task_id,
+        },
+    }
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+class Queue(Protocol):
+    """Where accepted events go."""
+
+    #: Key of the broker's list in the ledger's Redis; the scripts push tickets there. Unused by other brokers.
+    key: str
+
+    def accept(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        """Keep events of one source, and make sure that a worker hears of them. Gives for each: new (or duplicate).
+
+        Raises QueueFull or QueueUnavailable.
+        """
+        ...
+
+    def ticket(self, id_: str, label: str) -> bytes:
+        """The ticket of one event for the ledger's scripts to push; empty when `publish` carries it."""
+        ...
+
+    def publish(self, ids: Sequence[str]) -> None:
+        """Tell workers of events that are in the ledger already; nothing to do where the scripts have pushed."""
+        ...
+
+
+class RedisQueue:
+    """Broker and ledger share one Redis: accepting is one atomic call."""
+
+    key = QUEUE
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def accept(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        ids = [envelope.id for envelope in envelopes]
+        return self._ledger.accept(envelopes, self.key, self._message(ids, _shadow(envelopes)))
+
+    def ticket(self, id_: str, label: str) -> bytes:
+        return self._message([id_], label)
+
+    def publish(self, ids: Sequence[str]) -> None:
+        """The scripts have pushed the tickets."""
+
+    @staticmethod
+    def _message(ids: list[str], shadow: str) -> bytes:
+        return redis_message(ROUTE_TASK, [ids], shadow=shadow, argsrepr=_argsrepr(ids))
+
+
+class BrokerQueue:
+    """Any broker that kombu speaks; the ledger stays in Redis.
+
+    Accepting is two steps. When the second fails the event is safe all the same: a sweeper finds it without a ticket.
+    """
+
+    key = QUEUE
+
+    def __init__(self, ledger: Ledger, broker_url: str) -> None:
+        self._ledger = ledger
+        self._connection = kombu.Connection(broker_url, connect_timeout=2)
+        self._pool = self._connection.Pool(limit=8)
+
+    def accept(self, envelopes: Sequence[Envelope]) -> list[bool]:
+        fresh = self._ledger.accept(envelopes, self.key, b"")
+        ids = [envelope.id for envelope, new in zip(envelopes, fresh, strict=True) if new]
+        if ids:
+            self._send(ids, _shadow(envelopes))
+        return fresh
+
+    def ticket(self, id_: str, label: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
+        return b""
+
+    def publish(self, ids: Sequence[str]) -> None:
+        if ids:
+            self._send(list(ids), f"{len(ids)} events")
+
+    def _send(self, ids: list[str], shadow: str) -> None:
+        task_id = str(uuid.uuid4())
+        try:
+            with self._pool.acquire(block=True, timeout=1) as connection, connection.Producer() as producer:
+                producer.publish(
+                    [[ids], {}, _EMBED],
+                    routing_key=QUEUE,
+                    serializer="json",
+                    headers=task_headers(ROUTE_TASK, task_id, shadow, _argsrepr(ids)),
+                    correlation_id=task_id,
+                    delivery_mode=2,
+                    retry=False,
+                )
+        except (kombu.exceptions.KombuError, OSError, *self._connection.connection_errors):
+            return  # the sweeper gives it a new ticket
+
+
+def queue_for(broker_url: str, ledger: Ledger) -> Queue:
+    """The queue for a broker: with Redis as broker, accepting is one atomic call."""
+    return RedisQueue(ledger) if broker_url.startswith(("redis", "unix")) else BrokerQueue(ledger, broker_url)
+
+
+def _shadow(envelopes: Sequence[Envelope]) -> str:
+    first = envelopes[0]
+    return first.shown if len(envelopes) == 1 else shown(first.source, f"{len(envelopes)} events")
+
+
+def _argsrepr(ids: Sequence[str]) -> str:
+    return f"({ids[0]!r}, …{len(ids)})" if len(ids) > 1 else f"({ids[0]!r},)"

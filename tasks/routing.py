@@ -1,0 +1,196 @@
+"""Routes: which events go where. Loaded and checked once, then decided purely."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from config.problems import ConfigurationRefused
+from config.yaml_file import YamlFile, read
+from tasks import loop, mapping, trigger
+from tasks.action import Action, Request, checked
+from tasks.actions import ACTIONS
+from tasks.envelope import Envelope
+from tasks.errors import MappingFailed, MappingRefused, TriggerRefused
+
+#: A team's own handler: takes the envelope, gives requests (none = nothing to send) or raises of tasks.errors.
+Handler = Callable[[Envelope], Sequence[Request] | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """A named rule: source and trigger → action and mapping, or a handler."""
+
+    name: str
+    sources: frozenset[str]  #: empty = all
+    trigger: trigger.Trigger | None  #: None = every event
+    action: Action | None
+    mapping: mapping.Mapping | None
+    handler: Handler | None
+
+    @property
+    def does(self) -> str:
+        """What tables and logs call it: the action, or "handler"."""
+        return self.action.name if self.action else "handler"
+
+    def matches(self, envelope: Envelope) -> bool:
+        """Whether the route is for this event."""
+        if self.sources and envelope.source not in self.sources:
+            return False
+        return self.trigger is None or self.trigger.matches(envelope.view)
+
+    def requests(self, envelope: Envelope) -> tuple[Request, ...]:
+        """What to send for an event; empty when it has to be sent nothing (a loop was cut, a handler said so).
+
+        Raises MappingFailed, or whatever a handler raises.
+        """
+        if self.handler is not None:
+            return tuple(self.handler(envelope) or ())
+        if self.action is None or self.mapping is None:
+            raise MappingFailed("the route has neither an action nor a handler")
+        filled = checked(self.action, self.mapping.resolve(envelope.view))
+        if loop.is_echo(envelope, self.action.name, filled):
+            return ()
+        return self.action.requests(loop.marked(envelope, self.action.name, filled))
+
+
+@dataclasses.dataclass(frozen=True)
+class Routes:
+    """All routes, in the order of the file."""
+
+    routes: tuple[Route, ...]
+
+    def get(self, name: str) -> Route | None:
+        """The route of that name."""
+        return next((route for route in self.routes if route.name == name), None)
+
+    def match(self, envelope: Envelope) -> list[Route]:
+        """The routes that the event goes along."""
+        return [route for route in self.routes if route.matches(envelope)]
+
+
+_NAME: Final = validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -, at most 64.")
+
+
+class _RouteSchema(Schema):
+    name = fields.String(required=True, validate=_NAME)
+    source = fields.Raw(metadata={"doc": "A name of sources.yaml, or a list of them; all if not given."})
+    trigger = fields.String(metadata={"doc": "Condition on the event; every event if not given."})
+    action = fields.String(validate=validate.OneOf(ACTIONS, error="No action of this name; there are: {choices}."))
+    mapping = fields.Dict(keys=fields.String())
+    handler = fields.String(validate=validate.Regexp(r"^[\w.]+:\w+$", error="Must be module:function."))
+    enabled = fields.Boolean(load_default=True)
+
+    @validates_schema
+    def _action_or_handler(self, data: Mapping[str, Any], **_: Any) -> None:
+        if ("action" in data) == ("handler" in data):
+            raise ValidationError("A route needs either an action or a handler.")
+        if "action" in data and "mapping" not in data:
+            raise ValidationError("An action needs a mapping.", "mapping")
+        if "handler" in data and "mapping" in data:
+            raise ValidationError("A handler takes the whole event, not a mapping.", "mapping")
+
+
+class _FileSchema(Schema):
+    version = fields.Integer(required=True, strict=True, validate=validate.Equal(1))
+    shared = fields.Raw(metadata={"doc": "Free: a place for YAML anchors."})
+    routes = fields.List(fields.Nested(_RouteSchema), required=True)
+
+
+def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
+    """Routes out of a file.
+
+    Raises ConfigurationRefused with every problem: file, line, key, and what to write instead.
+    """
+    file = read(path)
+    try:
+        data = _FileSchema().load(file.data if file.data is not None else {})
+    except ValidationError as error:
+        raise ConfigurationRefused(tuple(file.problems(error.normalized_messages()))) from None
+    problems: list[str] = []
+    routes = [
+        _route(file, index, entry, None if known_sources is None else set(known_sources), problems)
+        for index, entry in enumerate(data["routes"])
+    ]
+    names = [entry["name"] for entry in data["routes"]]
+    problems += [
+        file.problem(("routes", index, "name"), f"the name {name} is taken by an earlier route")
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
+    if problems:
+        raise ConfigurationRefused(tuple(problems))
+    return Routes(tuple(route for route in routes if route is not None))
+
+
+def source_names(path: Path) -> list[str]:
+    """The names of the sources in a sources file. Raises ConfigurationRefused when it is not readable."""
+    data = read(path).data
+    sources = data.get("sources") if isinstance(data, dict) else None
+    return list(sources) if isinstance(sources, dict) else []
+
+
+def _route(
+    file: YamlFile, index: int, entry: Mapping[str, Any], known: set[str] | None, problems: list[str]
+) -> Route | None:
+    place = ("routes", index)
+
+    def attempt(key: str, make: Callable[[Any], Any]) -> Any:
+        if key not in entry:
+            return None
+        try:
+            return make(entry[key])
+        except MappingRefused as error:
+            problems.extend(file.problem((*place, key), problem) for problem in error.problems)
+        except (TriggerRefused, ValueError) as error:
+            problems.append(file.problem((*place, key), str(error)))
+        return None
+
+    action = ACTIONS.get(entry.get("action", ""))
+    if action is not None:
+        for name in entry["mapping"]:
+            if not name.startswith("@") and name not in action.fields:
+                text = f"{action.name} has no field {name}; it has: {', '.join(action.fields)}"
+                problems.append(file.problem((*place, "mapping", name), text))
+        for name, field in action.fields.items():
+            if field.required and name not in entry["mapping"] and not _is_directive(entry["mapping"]):
+                problems.append(file.problem((*place, "mapping"), f"{action.name} needs the field {name}"))
+    route = Route(
+        name=entry["name"],
+        sources=attempt("source", lambda value: _sources(value, known)) or frozenset(),
+        trigger=attempt("trigger", trigger.parse),
+        action=action,
+        mapping=attempt("mapping", mapping.compile),
+        handler=attempt("handler", _handler),
+    )
+    return route if entry["enabled"] else None
+
+
+def _is_directive(raw: Mapping[str, Any]) -> bool:
+    return any(key.startswith("@") for key in raw)
+
+
+def _sources(value: Any, known: set[str] | None) -> frozenset[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("must be the name of a source, or a list of names")
+    unknown = sorted(set(names) - known) if known is not None else []
+    if unknown:
+        raise ValueError(f"no source of the name {', '.join(unknown)} in the sources file")
+    return frozenset(names)
+
+
+def _handler(name: str) -> Handler:
+    module_name, _, function_name = name.partition(":")
+    try:
+        handler = getattr(importlib.import_module(module_name), function_name)
+    except ImportError as error:
+        raise ValueError(f"cannot import {module_name}: {error}") from error
+    except AttributeError:
+        raise ValueError(f"{module_name} has no {function_name}") from None
+    if not callable(handler):
+        raise ValueError(f"{name} is not a function")  # noqa: TRY004 - a configuration problem, reported as the others
+    return handler  # type: ignore[no-any-return]

@@ -1,0 +1,125 @@
+"""Puts back what fell out of somebody's hands: dead workers' events, due retries, events whose ticket was lost.
+
+Runs in every worker; there is no leader, because each step is atomic in the ledger.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import redis
+import structlog
+
+from tasks.ledger import NO_ROUTE, Ledger, Result, StoredEvent
+from tasks.queue import Queue
+
+log: Final = structlog.get_logger("tasks.sweeper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweeper:
+    """One sweep; `owner` names this worker to the ledger."""
+
+    ledger: Ledger
+    queue: Queue
+    owner: str
+    grace_s: float
+    crash_limit: int
+
+    def sweep(self) -> None:
+        """Put back everything that is overdue, at most 100 of each kind."""
+        overdue = self.ledger.overdue(self.queue.key, self.grace_s)
+        if overdue.expired:
+            back, mine = self.ledger.expire(
+                overdue.expired, self.queue.key, self.queue.ticket, self.crash_limit, self.owner
+            )
+            self._woken("lease.expired", back)
+            for event in self.ledger.events(mine):
+                if event is not None:
+                    self._bury(event)
+        if overdue.due:
+            self.queue.publish(self.ledger.wake_due(overdue.due, self.queue.key, self.queue.ticket))
+        if overdue.lost:
+            self._woken(
+                "ticket.lost", self.ledger.wake_lost(overdue.lost, self.queue.key, self.queue.ticket)
+            )
+
+    def _woken(self, what: str, ids: Sequence[str]) -> None:
+        self.queue.publish(ids)
+        for id_ in ids:
+            log.warning(what, event_id=id_)
+
+    def _bury(self, event: StoredEvent) -> None:
+        waiting = {
+            name: delivery
+            for name, delivery in event.deliveries.items()
+            if delivery.state in {"pending", "retrying"}
+        }
+        error = f"{event.crashes} workers died while they worked on it"
+        poison = {"reason": "poison", "error": error, "crashes": event.crashes}
+        results = [Result(name, "dead", {**delivery.record, **poison}) for name, delivery in waiting.items()]
+        self.ledger.settle(event, results or [Result(NO_ROUTE, "dead", {"attempts": [], **poison})])
+        for name in waiting or (NO_ROUTE,):
+            log.warning("dead_letter.put", event_id=event.id, source=event.source, route=name, reason="poison")
+
+
+class RenewedLeases:
+    """The leases that this process holds, renewed by one thread of its own."""
+
+    def __init__(self, ledger: Ledger, lease_s: float) -> None:
+        self._ledger = ledger
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._loop = Loop("leases", lease_s / 3, self._renew)
+
+    def hold(self, ids: Sequence[str]) -> None:
+        with self._lock:
+            self._held.update(ids)
+        # Started by the first claim: with a pool of processes that is in the child, where the work is.
+        self._loop.start()
+
+    def release(self, ids: Sequence[str]) -> None:
+        with self._lock:
+            self._held.difference_update(ids)
+
+    def _renew(self) -> None:
+        with self._lock:
+            held = list(self._held)
+        self._ledger.renew(held)
+
+
+class Loop:
+    """Calls a function again and again in a thread of its own, whatever Redis does in between."""
+
+    def __init__(self, name: str, interval_s: float, call: Callable[[], None]) -> None:
+        self._name = name
+        self._interval_s = interval_s
+        self._call = call
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin, unless begun."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End after the call that is under way."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        failing = False
+        while not self._stop.wait(self._interval_s):
+            try:
+                self._call()
+                failing = False
+            except redis.RedisError as error:
+                if not failing:
+                    log.warning("ledger.unreachable", loop=self._name, error=type(error).__name__)
+                failing = True
+            except Exception:
+                log.exception("loop.failed", loop=self._name)

@@ -1,0 +1,117 @@
+"""kombu's Redis transport, with a door: what would crash a worker goes into quarantine, raw, with a reason.
+
+Stock kombu 5.7.0 hands every message on unread; a missing key or a body of another shape then ends the worker or its
+connection, and a requeued message ends every other worker in turn. Checked here: all that kombu and Celery take for
+granted of a message of protocol 2 or 1 (https://docs.celeryq.dev/en/stable/internals/protocol.html).
+"""
+
+import json
+from base64 import b64decode
+from typing import Any, Final
+
+from kombu.transport import redis as stock
+
+from tasks.dead_letter import quarantine
+
+_JSON: Final = "application/json"
+
+
+class Unusable(Exception):
+    """Not a message that a worker can take; carries the reason of the dead letter."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        self.reason = reason
+        super().__init__(text)
+
+
+def checked(raw: bytes) -> dict[str, Any]:
+    """The bytes in the queue's list → the message as kombu keeps it. Raises Unusable."""
+    try:
+        message = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Unusable("undecodable", "not JSON in UTF-8") from None
+    if not isinstance(message, dict):
+        raise Unusable("undecodable", "not a JSON object")
+    properties = _object(message, "properties")
+    info = _object(properties, "delivery_info")
+    for place, holder, key in (("properties", properties, "delivery_tag"), ("delivery_info", info, "exchange")):
+        if not isinstance(holder.get(key), str):
+            raise Unusable("undecodable", f"{place} without a text {key}")
+    if not isinstance(info.get("routing_key"), str):
+        raise Unusable("undecodable", "delivery_info without a text routing_key")
+    if message.get("content-type") != _JSON:
+        raise Unusable("invalid", "content-type must be application/json; nothing else is read")
+    _check_call(message.get("headers") or {}, _body(message, properties.get("body_encoding")))
+    return message
+
+
+def _object(holder: dict[str, Any], key: str) -> dict[str, Any]:
+    value = holder.get(key)
+    if not isinstance(value, dict):
+        raise Unusable("undecodable", f"no {key}")
+    return value
+
+
+def _body(message: dict[str, Any], encoding: Any) -> Any:
+    body = message.get("body")
+    if not isinstance(body, str) or encoding not in {"base64", "utf-8", None}:
+        raise Unusable("undecodable", "the body is no text, or of an unknown body_encoding")
+    try:
+        return json.loads(b64decode(body, validate=True) if encoding == "base64" else body)
+    except (ValueError, RecursionError):
+        raise Unusable("undecodable", "the body does not decode to JSON") from None
+
+
+def _check_call(headers: Any, body: Any) -> None:
+    """Protocol 2: headers name task and id, body is [args, kwargs, embed]. Protocol 1: all of it in the body."""
+    if not isinstance(headers, dict):
+        raise Unusable("undecodable", "headers is no object")
+    call = headers if "task" in headers else body
+    if not isinstance(call, dict) or not isinstance(call.get("task"), str) or not isinstance(call.get("id"), str):
+        raise Unusable("undecodable", "no task name or no id")
+    if call is headers:
+        shape = [list, dict, dict | None]
+        if not isinstance(body, list) or not (
+            len(body) == len(shape) and all(map(isinstance, body, shape))  # type: ignore[arg-type]
+        ):
+            raise Unusable("undecodable", "the body is not [args, kwargs, options]")
+    elif not isinstance(body.get("args", []), list) or not isinstance(body.get("kwargs", {}), dict):
+        raise Unusable("invalid", "args must be a list and kwargs an object")
+
+
+class Channel(stock.Channel):
+    """Reads as the stock channel does, and lets through only what a worker can take."""
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            try:
+                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                # Disconnected, the next round connects again.
+                self.client.connection.disconnect()
+                raise
+            if not popped:
+                raise stock.Empty
+            queue, raw = popped
+            name = queue.decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(name)
+            self._take(raw, name)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _take(self, raw: bytes, queue: str) -> None:
+        try:
+            message = checked(raw)
+        except Unusable as unusable:
+            with self.conn_or_acquire() as client:
+                quarantine(client, raw, unusable.reason, str(unusable), "message")
+        else:
+            self.connection._deliver(message, queue)  # noqa: SLF001 - as the stock channel does
+
+
+class Transport(stock.Transport):
+    """The stock transport with our channel."""
+
+    Channel = Channel

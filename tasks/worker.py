@@ -1,0 +1,138 @@
+"""The Celery application: its tasks decode, call one function, and are done."""
+
+import itertools
+import os
+import random
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import kombu
+import structlog
+from celery import Celery, signals
+
+from config import logging as logs
+from config import tested_versions
+from config.celery_settings import QUEUE, celery_settings
+from config.problems import ConfigurationRefused
+from config.settings import Settings, load
+from tasks import publishing, retry, routing
+from tasks.dead_letter import DeadLetters
+from tasks.delivery import Deliverer
+from tasks.destinations import destinations
+from tasks.ledger import Ledger, connect
+from tasks.queue import PUBLISH_TASK, ROUTE_TASK, Queue, queue_for
+from tasks.sweeper import Loop, RenewedLeases, Sweeper
+
+log: Final = structlog.get_logger("tasks.worker")
+
+#: Redis answers a worker within this, or the connection counts as dead.
+_REDIS_TIMEOUT_S: Final = 5.0
+#: How long a worker goes on trying to reach Redis, to settle what it has delivered.
+_REDIS_PATIENCE_S: Final = 60.0
+#: What is in a message has been accepted by the broker already: no back-pressure towards ourselves.
+_NO_LIMIT: Final = 2**53
+
+
+def build(environ: Mapping[str, str]) -> Celery:
+    """The worker's Celery application.
+
+    Raises ConfigurationRefused with every problem, before anything has started.
+    """
+    settings, routes = configuration(environ)
+    logs.configure(settings.log_level, settings.log_format)
+    app = Celery("event-router", set_as_current=False)
+    app.conf.update(celery_settings(settings))
+    app.conf.task_queues = [kombu.Queue(QUEUE, routing_key=QUEUE)]
+    ledger = worker_ledger(settings)
+    queue = queue_for(settings.broker, ledger)
+    app.dead_letters = DeadLetters(ledger)  # where the consumer puts what it cannot use
+    leases = RenewedLeases(ledger, settings.lease_s)
+    deliverer = Deliverer(
+        ledger=ledger,
+        routes=routes,
+        destinations=destinations(settings),
+        policy=policy(settings),
+        leases=leases,
+        now=time.time,
+        roll=random.random,
+    )
+    _register(app, deliverer, publishing.Publishing(queue, app.dead_letters))
+    _sweep_while_running(settings, ledger, queue)
+    log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
+    return app
+
+
+def configuration(environ: Mapping[str, str]) -> tuple[Settings, routing.Routes]:
+    """Settings and routes. Raises ConfigurationRefused with the problems of both."""
+    problems = tested_versions.problems()
+    settings = None
+    routes = None
+    try:
+        settings = load(environ)
+        routes = routing.load(settings.routes_file, routing.source_names(settings.sources_file))
+    except ConfigurationRefused as refused:
+        problems += refused.problems
+    if problems or settings is None or routes is None:
+        raise ConfigurationRefused(tuple(problems))
+    return settings, routes
+
+
+def worker_ledger(settings: Settings) -> Ledger:
+    """The ledger as workers and operators' commands use it: patient, and without back-pressure."""
+    client = connect(settings.redis_url, timeout_s=_REDIS_TIMEOUT_S, patience_s=_REDIS_PATIENCE_S)
+    return Ledger(
+        client,
+        max_waiting=_NO_LIMIT,
+        dedupe_window_s=settings.dedupe_window_s,
+        lease_s=settings.lease_s,
+    )
+
+
+def policy(settings: Settings) -> retry.Policy:
+    """The retry policy out of the settings."""
+    return retry.Policy(
+        max_attempts=settings.retry_max_attempts,
+        max_age_s=settings.retry_max_age_s,
+        base_s=settings.retry_base_s,
+        max_delay_s=settings.retry_max_delay_s,
+        retry_after_cap_s=settings.retry_after_cap_s,
+    )
+
+
+def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishing) -> None:
+    worker = f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"
+    claims = itertools.count(1)
+
+    @app.task(name=ROUTE_TASK)
+    def route(ids: list[str]) -> None:
+        # The process id: children of a pool of processes share what was made before the fork.
+        deliverer.work(ids, f"{worker}:{os.getpid()}:{next(claims)}")
+
+    @app.task(name=PUBLISH_TASK)
+    def publish(*events: Any, **named: Any) -> None:
+        published.take([*events, *named.values()])
+
+    app.finalize()
+
+
+def _sweep_while_running(settings: Settings, ledger: Ledger, queue: Queue) -> None:
+    sweeper = Sweeper(
+        ledger=ledger,
+        queue=queue,
+        owner=f"sweeper:{uuid.uuid4().hex}",
+        grace_s=settings.ticket_grace_s,
+        crash_limit=settings.crash_limit,
+    )
+    loop = Loop("sweeper", settings.sweep_interval_s, sweeper.sweep)
+
+    def start(**_: Any) -> None:
+        loop.start()
+
+    def stop(**_: Any) -> None:
+        loop.stop()
+
+    signals.worker_ready.connect(start, weak=False)
+    signals.worker_shutting_down.connect(stop, weak=False)
