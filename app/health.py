@@ -56,6 +56,6 @@ class LedgerCollector(Collector):
                     families[f"event_router_{kind}_waiting"].add_metric([name], number)
                 else:
                     families[f"event_router_{kind}_{nouns[kind]}_total"].add_metric([name, state], number)
-        for what, number in self._ledger.sizes(self._queue_key).items():
-            families[f"event_router_{what}"].add_metric([], number)
+        for what, size in self._ledger.sizes(self._queue_key).items():
+            families[f"event_router_{what}"].add_metric([], size)
         return families.values()

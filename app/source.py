@@ -38,7 +38,7 @@ Raises Refusal(400, …) when the body is not what this kind of source sends.
 class Headers(Protocol):
     """Request headers, by case-insensitive name."""
 
-    def get(self, name: str, default: str = "", /) -> str:
+    def get(self, key: str, default: str) -> str:
         """The header's value, or the default."""
         ...
 
@@ -91,7 +91,7 @@ _ENV_NAME: Final = validate.Regexp(r"^[A-Z][A-Z0-9_]*$", error="Must be the name
 
 
 def _schema(kinds: Mapping[str, Unwrap]) -> Schema:
-    source = {
+    source: dict[str, fields.Field[Any]] = {
         "kind": fields.String(
             required=True, validate=validate.OneOf(kinds, error="No kind of this name; there are: {choices}.")
         ),
@@ -108,11 +108,11 @@ def _schema(kinds: Mapping[str, Unwrap]) -> Schema:
     name = fields.String(
         validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -, at most 64.")
     )
-    file = {
+    file: dict[str, fields.Field[Any]] = {
         "version": fields.Integer(required=True, strict=True, validate=validate.Equal(1)),
         "sources": fields.Dict(keys=name, values=fields.Nested(Schema.from_dict(source)), required=True),
     }
-    return Schema.from_dict(file)()  # type: ignore[arg-type]
+    return Schema.from_dict(file)()
 
 
 def load(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Unwrap]) -> dict[str, Source]:
@@ -130,7 +130,7 @@ def load(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Unwrap]) ->
     for name, entry in data["sources"].items():
         secrets = tuple(filter(None, (environ.get(env, "").strip() for env in entry["secrets"])))
         if not secrets:
-            text = f"none of {', '.join(entry['secrets'])} is set in the environment; without a secret anyone could send"
+            text = f"none of {', '.join(entry['secrets'])} is set in the environment; anyone could send"
             problems.append(file.problem(("sources", name, "secrets"), text))
         options = {key: value for key, value in entry.items() if key not in {"kind", "secrets"}}
         sources[name] = Source(name=name, unwrap=kinds[entry["kind"]], secrets=secrets, **options)

@@ -54,7 +54,12 @@ def _json(status: int, data: object) -> Response:
 
 def _refused(refusal: Refusal) -> Response:
     # The path's first part only: what follows may be an event's name, and the query may be a secret.
-    log.info("webhook.refused", status=refusal.status, code=refusal.code, source=(request.view_args or {}).get("name"))
+    log.info(
+        "webhook.refused",
+        status=refusal.status,
+        code=refusal.code,
+        source=(request.view_args or {}).get("name"),
+    )
     answer = _json(refusal.status, {"code": refusal.code, "message": refusal.message})
     answer.headers.update(refusal.headers)
     return answer

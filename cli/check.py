@@ -17,7 +17,7 @@ _TIMEOUT_S = 2.0
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--offline", is_flag=True, help="Do not ask whether Redis answers.")
 @click.pass_obj
-def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:  # noqa: FBT001 - click's way
+def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
     """Check settings, sources and routes, and whether Redis answers. Ends with status 1 on problems."""
     problems: list[str] = []
     effective: dict[str, str] = {}

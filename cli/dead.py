@@ -39,7 +39,7 @@ def dead() -> None:
 @click.option("--limit", default=100, show_default=True, help="Show at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
 @click.pass_obj
-def list_(environ: dict[str, str], limit: int, as_json: bool, **filters: str | None) -> None:  # noqa: FBT001
+def list_(environ: dict[str, str], /, limit: int, as_json: bool, **filters: str | None) -> None:
     """List them, oldest first."""
     letters = list(islice(open_connection(environ).letters.find(Filter(**filters)), limit))
     if as_json:
@@ -47,7 +47,15 @@ def list_(environ: dict[str, str], limit: int, as_json: bool, **filters: str | N
             click.echo(json.dumps(_summary(letter)))
         return
     rows = [
-        (letter.died_at[:19], letter.reason, letter.source, letter.type, letter.route, len(letter.attempts), letter.id)
+        (
+            letter.died_at[:19],
+            letter.reason,
+            letter.source,
+            letter.type,
+            letter.route,
+            len(letter.attempts),
+            letter.id,
+        )
         for letter in letters
     ]
     click.echo(table(("died at", "reason", "source", "type", "route", "attempts", "id"), rows))
@@ -57,7 +65,7 @@ def list_(environ: dict[str, str], limit: int, as_json: bool, **filters: str | N
 @click.argument("id")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
-def show(environ: dict[str, str], id: str, as_json: bool) -> None:  # noqa: A002, FBT001 - the argument's name
+def show(environ: dict[str, str], id: str, as_json: bool) -> None:  # noqa: A002 - the argument's name
     """Show one whole: envelope, attempts, request, response."""
     letter = open_connection(environ).letters.get(id)
     if letter is None:
@@ -74,12 +82,13 @@ def show(environ: dict[str, str], id: str, as_json: bool) -> None:  # noqa: A002
 @click.option("--yes", is_flag=True, help="Do it; without this only the plan is shown.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
-def replay(  # noqa: PLR0913 - one parameter for each option
+def replay(
     environ: dict[str, str],
+    /,
     ids: tuple[str, ...],
-    everything: bool,  # noqa: FBT001
-    yes: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    everything: bool,
+    yes: bool,
+    as_json: bool,
     **filters: str | None,
 ) -> None:
     """Put dead letters back: only the route that failed, never one that succeeded."""
@@ -104,9 +113,10 @@ def replay(  # noqa: PLR0913 - one parameter for each option
 @click.pass_obj
 def discard(
     environ: dict[str, str],
+    /,
     ids: tuple[str, ...],
-    everything: bool,  # noqa: FBT001
-    yes: bool,  # noqa: FBT001
+    everything: bool,
+    yes: bool,
     **filters: str | None,
 ) -> None:
     """Throw dead letters away for good. They stay counted as dead."""

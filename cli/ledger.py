@@ -16,7 +16,7 @@ _STATES = ("accepted", "delivered", "filtered", "duplicate", "dead", "waiting")
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
-def ledger(environ: dict[str, str], as_json: bool) -> None:  # noqa: FBT001 - click's way
+def ledger(environ: dict[str, str], as_json: bool) -> None:
     """Show that accepted = delivered + filtered + duplicate + dead + waiting, per source and route.
 
     Ends with status 1 when it does not hold.
@@ -47,11 +47,8 @@ def shown(rows: list[dict[str, Any]]) -> str:
     """The rows as a table, and below it the sum over all sources as an equation."""
     header = ("", "name", *_STATES, "holds")
     cells = [
-        (row["kind"], row["name"], *(row[state] for state in _STATES), "yes" if row["holds"] else "NO")
-        for row in rows
+        (row["kind"], row["name"], *(row[state] for state in _STATES), "yes" if row["holds"] else "NO") for row in rows
     ]
-    totals: Mapping[str, int] = {
-        state: sum(row[state] for row in rows if row["kind"] == "source") for state in _STATES
-    }
+    totals: Mapping[str, int] = {state: sum(row[state] for row in rows if row["kind"] == "source") for state in _STATES}
     sums = " + ".join(f"{state} {totals[state]}" for state in _STATES[1:])
     return f"{table(header, cells)}\n\naccepted {totals['accepted']} = {sums}"

@@ -82,13 +82,17 @@ def _left_by_earlier_run(note: Path, folder: Path) -> Server | None:
     deadline = time.monotonic() + _START_S
     while (state := _state(port, folder)) == "loading" and time.monotonic() < deadline:
         time.sleep(0.05)
-    return Server(_url(port), f"the server that an earlier run left on port {port}", ours=True) if state == "ours" else None
+    return (
+        Server(_url(port), f"the server that an earlier run left on port {port}", ours=True)
+        if state == "ours"
+        else None
+    )
 
 
 def _state(port: int, folder: Path) -> str:
     client = redis.Redis(port=port, socket_timeout=2)
     try:
-        there = client.config_get("dir").get("dir", "")
+        there = str(client.config_get("dir").get("dir"))
     except redis.BusyLoadingError:
         return "loading"
     except redis.RedisError:

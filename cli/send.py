@@ -17,13 +17,13 @@ _TIMEOUT_S = 10
 @click.option("--event-name", help="For webhooks whose body names no event.")
 @click.option("--secret", envvar="ENCHARGE_WEBHOOK_SECRET", help="Secret of the source.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: each answer a line.")
-def send(  # noqa: PLR0913 - one parameter for each option
+def send(
     file: Any,
     url: str,
     source: str,
     event_name: str | None,
     secret: str | None,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
     """Post the events of FILE (JSON: one event, or a list of them; - = standard input), one request each."""
     try:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 import requests
@@ -33,7 +33,18 @@ def web_command(port: int) -> list[str]:
     ]
 
 
-WORKER = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--without-gossip", "--without-mingle", "-l", "INFO"]
+WORKER = [
+    sys.executable,
+    "-m",
+    "celery",
+    "-A",
+    "tasks",
+    "worker",
+    "--without-gossip",
+    "--without-mingle",
+    "-l",
+    "INFO",
+]
 
 
 def flower_command(port: int) -> list[str]:
@@ -153,14 +164,14 @@ def wait_ready(stack: Stack) -> None:
             if _answers(url) if url else b" ready." in worker.log.read_bytes()[max(0, begun - 65536) :]:
                 del waiting[name]
         if time.monotonic() > deadline:
-            raise click.ClickException(f"not ready after {_READY_S:.0f} s: {', '.join(waiting)}; see {stack.folder}/log")
+            raise click.ClickException(
+                f"not ready after {_READY_S:.0f} s: {', '.join(waiting)}; see {stack.folder}/log"
+            )
         time.sleep(0.05)
 
 
 def pick_port(wished: int | None) -> int:
     """The wished port when it is free, else any free one."""
-
-
     if wished:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", wished))

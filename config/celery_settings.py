@@ -12,7 +12,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.broker,
         # The ledger says what is done, not Celery: acknowledge at once. Late acknowledgement loses messages on
-        # kill -9 all the same, runs them twice after a connection blip, and makes a 5.7.0 worker exit when Redis goes away.
+        # kill -9 all the same, runs them twice after a connection blip, and makes a 5.7.0 worker exit when Redis
+        # goes away.
         "task_acks_late": False,
         # No result is read by anyone: no traffic, no personal data at rest.
         "result_backend": None,
@@ -63,7 +64,7 @@ def _redis_settings(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            # A dead worker's unacknowledged tickets come back after this; they are wake-ups only, the ledger is quicker.
+            # A dead worker's unacknowledged tickets come back after this; the ledger is quicker.
             "visibility_timeout": 120,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,

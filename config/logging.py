@@ -52,7 +52,7 @@ def configure(level: str, style: str) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-def without_exception_text(_logger: Any, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
+def without_exception_text(_logger: Any, _method: str, fields: Any) -> Any:
     """Replace exception information by the exception's class and the place that raised it."""
     info = fields.pop("exc_info", None)
     if info is True:

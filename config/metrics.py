@@ -17,7 +17,11 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     ),
     "event_router_route_waiting": ("gauge", ("route",), "Deliveries of a route that have not ended."),
     "event_router_unclaimed": ("gauge", (), "Events that wait for a worker."),
-    "event_router_unclaimed_oldest_seconds": ("gauge", (), "Age of the event that waits longest for a worker."),
+    "event_router_unclaimed_oldest_seconds": (
+        "gauge",
+        (),
+        "Age of the event that waits longest for a worker.",
+    ),
     "event_router_running": ("gauge", (), "Events that a worker holds a lease on."),
     "event_router_retrying": ("gauge", (), "Events that wait for their next attempt."),
     "event_router_dead_letters": ("gauge", (), "Dead letters kept, quarantined messages included."),

@@ -67,13 +67,9 @@ def _log_format(value: str) -> str:
     return value
 
 
-def setting(
-    env: str, doc: str, parse: Callable[[str], Any], default: str | None = "", *, secret: bool = False
-) -> Any:
+def setting(env: str, doc: str, parse: Callable[[str], Any], default: str | None = "", *, secret: bool = False) -> Any:
     """Declare one field of Settings; a default of None means: must be set."""
-    return dataclasses.field(
-        metadata={"env": env, "doc": doc, "parse": parse, "default": default, "secret": secret}
-    )
+    return dataclasses.field(metadata={"env": env, "doc": doc, "parse": parse, "default": default, "secret": secret})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,9 +107,7 @@ class Settings:
     encharge_api_url: str = setting(
         "ENCHARGE_API_URL", "Address of the REST API.", _http_url, "https://api.encharge.io/v1"
     )
-    routes_file: Path = setting(
-        "ROUTES_FILE", "Which events go where.", _file, str(CONFIG_FOLDER / "routes.yaml")
-    )
+    routes_file: Path = setting("ROUTES_FILE", "Which events go where.", _file, str(CONFIG_FOLDER / "routes.yaml"))
     sources_file: Path = setting(
         "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
     )
@@ -123,15 +117,11 @@ class Settings:
         _whole,
         "200000",
     )
-    dedupe_window_s: int = setting(
-        "DEDUPE_WINDOW_S", "How long a settled event's id is remembered.", _whole, "86400"
-    )
+    dedupe_window_s: int = setting("DEDUPE_WINDOW_S", "How long a settled event's id is remembered.", _whole, "86400")
     accept_timeout_s: float = setting(
         "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it answers 503.", _seconds, "0.5"
     )
-    worker_concurrency: int = setting(
-        "WORKER_CONCURRENCY", "Threads of one worker process.", _whole, "16"
-    )
+    worker_concurrency: int = setting("WORKER_CONCURRENCY", "Threads of one worker process.", _whole, "16")
     lease_s: float = setting(
         "LEASE_S",
         "How long a worker may be silent before its events go to another; renewed three times in it.",
@@ -156,15 +146,11 @@ class Settings:
     retry_base_s: float = setting(
         "RETRY_BASE_S", "Longest wait before the second attempt; doubles with each.", _seconds, "2"
     )
-    retry_max_delay_s: float = setting(
-        "RETRY_MAX_DELAY_S", "Longest wait between two attempts.", _seconds, "3600"
-    )
+    retry_max_delay_s: float = setting("RETRY_MAX_DELAY_S", "Longest wait between two attempts.", _seconds, "3600")
     retry_after_cap_s: float = setting(
         "RETRY_AFTER_CAP_S", "Longest wait that a destination's Retry-After may ask for.", _seconds, "3600"
     )
-    http_connect_timeout_s: float = setting(
-        "HTTP_CONNECT_TIMEOUT_S", "Time to reach a destination.", _seconds, "3.05"
-    )
+    http_connect_timeout_s: float = setting("HTTP_CONNECT_TIMEOUT_S", "Time to reach a destination.", _seconds, "3.05")
     http_read_timeout_s: float = setting(
         "HTTP_READ_TIMEOUT_S", "Time between two bytes of a destination's answer.", _seconds, "10"
     )

@@ -1,6 +1,7 @@
 """The library versions that the contract tests have passed; others are refused at start.
 
-We write Celery's messages ourselves and read the broker's keys; a version that nobody tested could change either in silence.
+We write Celery's messages ourselves and read the broker's keys; an untested version could change either
+in silence.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ def problems(installed: Callable[[str], str] = version) -> list[str]:
     """One line for each library whose installed version the contract tests have not passed."""
     return [
         f"installed libraries: {name}: version {installed(name)} is not tested with this router "
-        f"(tested: {', '.join(tested)}); install requirements/runtime.txt, or run the contract tests and add it to {__name__}"
+        f"(tested: {', '.join(tested)}); install requirements/runtime.txt"
         for name, tested in TESTED.items()
         if installed(name) not in tested
     ]

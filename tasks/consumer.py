@@ -50,4 +50,4 @@ class Consumer(consumer.Consumer):
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | memoryview) else str(value)
+    return bytes(value).decode("utf-8", "backslashreplace") if isinstance(value, bytes | memoryview) else str(value)

@@ -106,9 +106,7 @@ class Deliverer:
             fresh = Delivery("pending", {})
             return [(route.name, route, fresh) for route in self.routes.match(envelope)]
         waiting = {
-            name: delivery
-            for name, delivery in event.deliveries.items()
-            if delivery.state in {"pending", "retrying"}
+            name: delivery for name, delivery in event.deliveries.items() if delivery.state in {"pending", "retrying"}
         }
         # Clocks differ: what the ledger gave out is due, whatever ours says.
         first_due = min((delivery.due_at or 0 for delivery in waiting.values()), default=0)

@@ -94,7 +94,9 @@ class EnvelopeSchema(Schema):
     )
     source = fields.String(required=True, validate=_NAME, metadata={"description": "Who says so."})
     format = fields.String(
-        required=True, validate=_NAME, metadata={"description": "Whose words `event` speaks: encharge, segment, …"}
+        required=True,
+        validate=_NAME,
+        metadata={"description": "Whose words `event` speaks: encharge, segment, …"},
     )
     type = fields.String(
         required=True,
@@ -120,7 +122,8 @@ class EnvelopeSchema(Schema):
         keys=fields.String(), required=True, metadata={"description": "What happened, as the source said it."}
     )
     raw = fields.Raw(
-        allow_none=True, metadata={"description": "The body as it came, where `event` had to be built out of it."}
+        allow_none=True,
+        metadata={"description": "The body as it came, where `event` had to be built out of it."},
     )
 
 

@@ -58,8 +58,11 @@ TicketFor = Callable[[str, str], bytes]
 _SCRIPTS: Final = Path(__file__).with_name("ledger")
 
 
-def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> "redis.Redis[Any]":
-    """A Redis client; `timeout_s` bounds each call, `patience_s` (0 = none) how long a lost connection is tried again."""
+def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> Any:
+    """A redis.Redis (Any: its stubs mix text and bytes).
+
+    `timeout_s` bounds each call, `patience_s` (0 = none) how long a lost connection is tried again.
+    """
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), int(patience_s * 2)) if patience_s else Retry(NoBackoff(), 0)
     return redis.Redis.from_url(
         url,
@@ -120,9 +123,7 @@ class Overdue:
 class Ledger:
     """The scripts as methods. Safe to share between threads."""
 
-    def __init__(
-        self, client: "redis.Redis[Any]", *, max_waiting: int, dedupe_window_s: int, lease_s: float
-    ) -> None:
+    def __init__(self, client: Any, *, max_waiting: int, dedupe_window_s: int, lease_s: float) -> None:
         self.client = client
         self._max_waiting = max_waiting
         self._dedupe_window_s = dedupe_window_s
@@ -260,9 +261,7 @@ class Ledger:
         pipe = self.client.pipeline(transaction=False)
         for id_ in ids:
             pipe.hgetall(event_key(id_))
-        return [
-            parse_event(id_, hash_) if hash_ else None for id_, hash_ in zip(ids, pipe.execute(), strict=True)
-        ]
+        return [parse_event(id_, hash_) if hash_ else None for id_, hash_ in zip(ids, pipe.execute(), strict=True)]
 
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
         """("source" or "route", name) → state → number."""
@@ -270,7 +269,7 @@ class Ledger:
         for field, number in self.client.hgetall(COUNTS).items():
             kind, name, state = field.decode().split("/")
             table.setdefault((kind, name), {})[state] = int(number)
-        return dict(sorted(table.items(), reverse=True))
+        return dict(sorted(table.items(), key=lambda row: (row[0][0] != "source", row[0][1])))
 
     def sizes(self, queue: str) -> dict[str, float]:
         """How many events are where, and how old the oldest unclaimed one is (seconds)."""

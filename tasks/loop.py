@@ -1,4 +1,4 @@
-"""Events must not come back to us for ever: identify → updatedUser in the Activity Stream → identify → …
+"""Cuts loops: identify → updatedUser in the Activity Stream → identify → … for ever.
 
 What we write to a person because of an Activity Stream event carries a mark, the field MARK with the event's id. When
 Encharge then reports that change, the mark is among the changed fields, and nothing is sent to Encharge for it again.

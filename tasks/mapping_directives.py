@@ -75,7 +75,8 @@ def number_text(number: float) -> str:
 
 
 def decimal_text(number: Decimal) -> str:
-    sign, digit_tuple, exponent = number.normalize().as_tuple()
+    number = number.normalize()
+    sign, digit_tuple, exponent = number.as_tuple()
     if number == 0:
         return "0"
     digits, minus = "".join(map(str, digit_tuple)), "-" * sign

@@ -21,9 +21,7 @@ class Publishing:
     def take(self, published: Iterable[Any]) -> None:
         """Accept each envelope (or list of envelopes); one that does not validate becomes a dead letter."""
         good: list[Envelope] = []
-        for item in itertools.chain.from_iterable(
-            each if isinstance(each, list) else [each] for each in published
-        ):
+        for item in itertools.chain.from_iterable(each if isinstance(each, list) else [each] for each in published):
             try:
                 good.append(load(item))
             except InvalidEnvelope as error:

@@ -65,5 +65,3 @@ def _second_life(record: Mapping[str, Any]) -> dict[str, Any]:
         "since": time.time(),
         "sent": record.get("sent", 0),
     }
-
-

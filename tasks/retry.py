@@ -56,7 +56,7 @@ def decide(error: Exception, attempt: int, age_s: float, policy: Policy, roll: f
 
 
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Retry-After as seconds from `now` (Unix time), whether given in seconds or as a date; None when absent or unreadable.
+    """Retry-After as seconds from `now` (Unix time), given in seconds or as a date; None when absent or unreadable.
 
     RFC 9110, section 10.2.3.
     """

@@ -41,9 +41,7 @@ class Sweeper:
         if overdue.due:
             self.queue.publish(self.ledger.wake_due(overdue.due, self.queue.key, self.queue.ticket))
         if overdue.lost:
-            self._woken(
-                "ticket.lost", self.ledger.wake_lost(overdue.lost, self.queue.key, self.queue.ticket)
-            )
+            self._woken("ticket.lost", self.ledger.wake_lost(overdue.lost, self.queue.key, self.queue.ticket))
 
     def _woken(self, what: str, ids: Sequence[str]) -> None:
         self.queue.publish(ids)
@@ -52,9 +50,7 @@ class Sweeper:
 
     def _bury(self, event: StoredEvent) -> None:
         waiting = {
-            name: delivery
-            for name, delivery in event.deliveries.items()
-            if delivery.state in {"pending", "retrying"}
+            name: delivery for name, delivery in event.deliveries.items() if delivery.state in {"pending", "retrying"}
         }
         error = f"{event.crashes} workers died while they worked on it"
         poison = {"reason": "poison", "error": error, "crashes": event.crashes}

@@ -34,7 +34,10 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("undecodable", "not a JSON object")
     properties = _object(message, "properties")
     info = _object(properties, "delivery_info")
-    for place, holder, key in (("properties", properties, "delivery_tag"), ("delivery_info", info, "exchange")):
+    for place, holder, key in (
+        ("properties", properties, "delivery_tag"),
+        ("delivery_info", info, "exchange"),
+    ):
         if not isinstance(holder.get(key), str):
             raise Unusable("undecodable", f"{place} without a text {key}")
     if not isinstance(info.get("routing_key"), str):
@@ -71,9 +74,7 @@ def _check_call(headers: Any, body: Any) -> None:
         raise Unusable("undecodable", "no task name or no id")
     if call is headers:
         shape = [list, dict, dict | None]
-        if not isinstance(body, list) or not (
-            len(body) == len(shape) and all(map(isinstance, body, shape))  # type: ignore[arg-type]
-        ):
+        if not isinstance(body, list) or not (len(body) == len(shape) and all(map(isinstance, body, shape))):
             raise Unusable("undecodable", "the body is not [args, kwargs, options]")
     elif not isinstance(body.get("args", []), list) or not isinstance(body.get("kwargs", {}), dict):
         raise Unusable("invalid", "args must be a list and kwargs an object")

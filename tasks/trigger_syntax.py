@@ -1,10 +1,10 @@
 r"""Reads the text of a trigger into conditions, and refuses what Segment would read as something else.
 
-The grammar is that of https://segment.com/docs/api/public-api/fql/, held against the parser that decides about
-subscriptions (github.com/segmentio/action-destinations, packages/destination-subscriptions), which knows seven
-fields, no precedence, no nesting and no escapes. A condition on one of those seven fields is "judged": it must
-mean the same to both readers, or it is refused. Every other field has the whole of FQL, and so has a field
-written with a backslash in front (`\event in ["a", "b"]`), for events that never saw Segment.
+The grammar is that of https://segment.com/docs/api/public-api/fql/, held against the parser that decides
+about subscriptions (github.com/segmentio/action-destinations, packages/destination-subscriptions), which knows
+seven fields, no precedence, no nesting and no escapes. A condition on one of those seven fields is "judged":
+it must mean the same to both readers, or it is refused. Every other field has the whole of FQL, and so has a
+field written with a backslash in front (`\event in ["a", "b"]`), for events that never saw Segment.
 """
 
 import math
@@ -126,8 +126,8 @@ def check_end(text: str, token: Token) -> None:
     following = text[token.end : token.end + 1]
     if following in {"", " ", "\t", "\n", ",", "]", ")"}:
         return
-    if following == "\r":
-        raise refusal(text, token.end, ILLEGAL["\r"])
+    if following in ILLEGAL and following not in {'"', "'"}:
+        raise refusal(text, token.end, ILLEGAL[following])
     if token.kind == "text":
         raise refusal(
             text, token.end, "Segment reads text on beyond this quote; write a space behind the quote"
@@ -360,7 +360,7 @@ class Parser:
         self.refuse_condition(left)
         self.check_types(left, operator, right)
         if isinstance(left, Field) and left.judged:
-            self.check_plain(right)
+            self.check_plain(left, right)
         return Comparison(left, operator.text, right)
 
     def check_types(self, left: Operand, operator: Token, right: Literal) -> None:
@@ -415,7 +415,7 @@ class Parser:
         if judged.names == ("type",) or judged is not call.arguments[0]:
             problem = f"Segment skips {call.name}({call.arguments[0]}, ...); compare the field with `=`"
             raise self.refuse(call, problem + self.hatch(judged))
-        self.check_plain(wanted)
+        self.check_plain(judged, wanted)
         pattern = str(wanted.value)
         middle = pattern.removesuffix("*") if pattern.endswith("*") else pattern.removeprefix("*")
         if call.name == "match" and (middle == pattern or re.search(r"[*?\[\\]", middle)):
@@ -424,10 +424,10 @@ class Parser:
             )
             raise self.refuse(wanted, problem + self.hatch(judged))
 
-    def check_plain(self, literal: Literal) -> None:
+    def check_plain(self, judged: Field, literal: Literal) -> None:
         if not literal.plain:
-            problem = "Segment knows neither single quotes nor escapes, and takes them for part of the text"
-            raise self.refuse(literal, f"{problem}; write the text in double quotes, without them")
+            problem = "Segment takes single quotes and escapes for part of the text"
+            raise self.refuse(literal, f"{problem}; use double quotes, without escapes{self.hatch(judged)}")
 
     def hatch(self, judged: Field) -> str:
         return f"; for events that never saw Segment, `\\{judged}` is read as full FQL"
@@ -521,7 +521,7 @@ class Parser:
 
     def no_value(self, token: Token) -> str:
         if token.kind == "end":
-            return "a value is missing at the end; write it, or remove what stands before"
+            return "the end comes too early; write a value or condition here, or remove what asks for one"
         if token.kind == "word":
             return f'Segment may take a bare word for text; write `"{token.text}"`'
         return f"a field or value is missing before `{token.text}`; write it"
@@ -544,10 +544,8 @@ class Parser:
                     and child.call.name != "bool"
                     and next(judged_fields(child.call), None)
                 ):
-                    problem = (
-                        f"Segment ends the group at this `)`; write `{child}` last in its parentheses, or"
-                    )
-                    raise self.refuse(child.call, f"{problem} repeat the other condition for each of several")
+                    problem = f"Segment ends the group with this call; write `{child}` last in it, or"
+                    raise self.refuse(child.call, f"{problem} distribute: `(a and c) or (b and c)`")
 
 
 def groups_of(condition: Condition) -> Iterator[Group]:

@@ -51,7 +51,9 @@ def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime)
     if "event" in body:
         return [_stream_event(source, body, received_at)]
     raise Refusal(
-        400, "invalid_event", "neither an Activity Stream event (key event) nor a webhook (endUserData, eventPayload)"
+        400,
+        "invalid_event",
+        "neither an Activity Stream event (key event) nor a webhook (endUserData, eventPayload)",
     )
 
 
@@ -62,7 +64,14 @@ def _stream_event(source: str, event: dict[str, Any], received_at: datetime) -> 
     user = _object(event, "user")
     properties = _object(event, "properties")
     occurred_at = _milliseconds(event.get("timestamp"))
-    content = [name, user.get("id"), user.get("email"), event.get("timestamp"), properties, event.get("object")]
+    content = [
+        name,
+        user.get("id"),
+        user.get("email"),
+        event.get("timestamp"),
+        properties,
+        event.get("object"),
+    ]
     return _envelope(source, name, event, _subject(user), received_at, occurred_at, content, None)
 
 
@@ -82,13 +91,13 @@ def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: d
         event: dict[str, Any] = {"event": name, "type": event_type(name), "properties": payload}
         if user is not None:
             event["user"] = user
-        # The body has no time of its own: the same content later is another event, and a lost one is worse than a double.
+        # The body has no time of its own: the same content later is another event; losing one is worse than a double.
         content = [name, user, payload, time.time_ns()]
         envelopes.append(_envelope(source, name, event, _subject(user or {}), received_at, None, content, body))
     return envelopes
 
 
-def _envelope(  # noqa: PLR0913 - the envelope has this many parts
+def _envelope(
     source: str,
     name: str,
     event: dict[str, Any],

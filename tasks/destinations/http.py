@@ -74,7 +74,12 @@ class Http:
         return {"proxies": dict(found["proxies"]), "verify": found["verify"], "cert": found["cert"]}
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, environment: Mapping[str, Any]
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        environment: Mapping[str, Any],
     ) -> Response:
         """One request, never redirected. Raises DestinationUnavailable when there is no whole answer in time."""
         try:
