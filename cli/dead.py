@@ -80,6 +80,9 @@ def show(environ: dict[str, str], id: str, as_json: bool) -> None:  # noqa: A002
 @_filters
 @click.option("--all", "everything", is_flag=True, help="All there are.")
 @click.option("--yes", is_flag=True, help="Do it; without this only the plan is shown.")
+@click.option(
+    "--repaired", type=click.File("rb"), help="Put this back instead of what came; for one quarantined message."
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def replay(
@@ -88,15 +91,19 @@ def replay(
     ids: tuple[str, ...],
     everything: bool,
     yes: bool,
+    repaired: Any,
     as_json: bool,
     **filters: str | None,
 ) -> None:
     """Put dead letters back: only the route that failed, never one that succeeded."""
     connection = open_connection(environ)
+    if repaired is not None and not (len(ids) == 1 and ids[0].startswith("quarantine:")):
+        raise click.UsageError("--repaired goes with one id of a quarantined message")
     planned = plan(_chosen(connection, ids, filters, everything=everything))
     done = None
     if yes:
-        done = Replay(connection.ledger, connection.letters, connection.queue).run(planned.ids)
+        replaying = Replay(connection.ledger, connection.letters, connection.queue)
+        done = replaying.run(planned.ids, repaired.read() if repaired else None)
     if as_json:
         counts = [{"reason": r, "route": route, "type": t, "count": n} for (r, route, t), n in planned.counts.items()]
         click.echo(json.dumps({"planned": len(planned.ids), "counts": counts, "replayed": done}))

@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 import redis
 
+from tasks.ledger import connect
+
 _START_S = 20.0
 
 
@@ -23,6 +25,7 @@ class Server:
     url: str
     what: str
     ours: bool
+    process: "subprocess.Popen[bytes] | None" = None
 
 
 def ensure(environ: Mapping[str, str], folder: Path) -> Server:
@@ -36,7 +39,8 @@ def ensure(environ: Mapping[str, str], folder: Path) -> Server:
     if left is not None:
         return left
     binary = _binary()
-    port = free_port()
+    # The port of an earlier run, if it is free: whoever still knows it finds the server again.
+    port = pick_port(_noted_port(note))
     process = subprocess.Popen(
         [
             binary,
@@ -54,8 +58,10 @@ def ensure(environ: Mapping[str, str], folder: Path) -> Server:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         if _answers(port):
-            return Server(_url(port), binary, ours=True)
+            return Server(_url(port), binary, ours=True, process=process)
         time.sleep(0.02)
+    process.kill()
+    process.wait()
     raise click.ClickException(f"{binary} did not start; see {folder / 'server.log'}")
 
 
@@ -63,7 +69,9 @@ def stop(server: Server) -> None:
     """Stop a server of ours; its append-only file keeps everything."""
     if server.ours:
         with contextlib.suppress(redis.RedisError):
-            redis.Redis.from_url(server.url).shutdown()
+            connect(server.url, timeout_s=5).shutdown()
+    if server.process is not None:
+        server.process.wait()
 
 
 def free_port() -> int:
@@ -74,10 +82,26 @@ def free_port() -> int:
         return port
 
 
-def _left_by_earlier_run(note: Path, folder: Path) -> Server | None:
+def pick_port(wished: int | None) -> int:
+    """The wished port when it is free, else any free one."""
+    if wished:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", wished))
+            return wished
+    return free_port()
+
+
+def _noted_port(note: Path) -> int | None:
     try:
-        port = int(json.loads(note.read_text())["port"])
+        return int(json.loads(note.read_text())["port"])
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _left_by_earlier_run(note: Path, folder: Path) -> Server | None:
+    port = _noted_port(note)
+    if port is None:
         return None
     deadline = time.monotonic() + _START_S
     while (state := _state(port, folder)) == "loading" and time.monotonic() < deadline:
@@ -90,7 +114,7 @@ def _left_by_earlier_run(note: Path, folder: Path) -> Server | None:
 
 
 def _state(port: int, folder: Path) -> str:
-    client = redis.Redis(port=port, socket_timeout=2)
+    client = connect(_url(port), timeout_s=2)
     try:
         there = str(client.config_get("dir").get("dir"))
     except redis.BusyLoadingError:
@@ -102,7 +126,7 @@ def _state(port: int, folder: Path) -> str:
 
 def _answers(port: int) -> bool:
     try:
-        return bool(redis.Redis(port=port, socket_timeout=1).ping())
+        return bool(connect(_url(port), timeout_s=1).ping())
     except redis.RedisError:
         return False
 

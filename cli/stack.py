@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import click
 import requests
 
 from cli import redis_server
-from cli.redis_server import Server, free_port
+from cli.redis_server import Server, pick_port
 
 _STOP_S = 10.0
 _READY_S = 30.0
@@ -168,15 +167,6 @@ def wait_ready(stack: Stack) -> None:
                 f"not ready after {_READY_S:.0f} s: {', '.join(waiting)}; see {stack.folder}/log"
             )
         time.sleep(0.05)
-
-
-def pick_port(wished: int | None) -> int:
-    """The wished port when it is free, else any free one."""
-    if wished:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", wished))
-            return wished
-    return free_port()
 
 
 def _answers(url: str) -> bool:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from cli.stack import Stack, flower_command, pick_port, running
+from cli.redis_server import pick_port
+from cli.stack import Stack, flower_command, running
 
 _PORTS = {"web": 8080, "sandbox": 8900, "flower": 5555}
 _EXAMPLE = (

@@ -4,6 +4,7 @@ Stock Celery 5.7.0 logs such messages, with their arguments, and drops them.
 """
 
 import difflib
+import functools
 import json
 from typing import Any
 
@@ -14,7 +15,24 @@ log = structlog.get_logger("tasks.consumer")
 
 
 class Consumer(consumer.Consumer):
-    """The stock consumer; only its four ways to drop a message differ."""
+    """The stock consumer; its four ways to drop a message differ, and its ways to lose and find the broker."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Clean up behind a lost connection.
+
+        Stock 5.7.0 closes it twice; the second time its transport is gone, and the AttributeError ends the worker.
+        """
+        try:
+            super().on_connection_error_after_connected(exc)
+        except AttributeError:
+            self.connection = None
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, trying again every 2 s at the latest; stock waits up to 30 s between two tries."""
+        conn.ensure_connection = functools.partial(
+            conn.ensure_connection, interval_start=0.2, interval_step=0.4, interval_max=2
+        )
+        return super().ensure_connected(conn)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         self._keep(message, "undecodable", "not a task message")

@@ -95,11 +95,12 @@ class DeadLetters:
         """Keep a message, byte for byte, that cannot become an event."""
         quarantine(self._client, raw, reason, error, label)
 
-    def release(self, id_: str, queue: str) -> bool:
-        """Put a quarantined message back onto the queue as it came; False when there is none."""
+    def release(self, id_: str, queue: str, repaired: bytes | None = None) -> bool:
+        """Put a quarantined message back onto the queue, as it came or repaired; False when there is none."""
         raw = self._client.hget(f"{QUARANTINE}:{id_}", "raw")
         if raw is None:
             return False
+        raw = raw if repaired is None else repaired
         # First back, then gone: a crash in between may double it, but cannot lose it.
         self._client.lpush(queue, raw)
         pipe = self._client.pipeline(transaction=True)

@@ -73,11 +73,7 @@ def root_problems(mapping: Any) -> list[str]:
     root = mapping[ROOT_KEY]
     if isinstance(root, dict) and len(root) > 1:
         return problem((ROOT_KEY,), "The root mapping must only have a single directive object")
-    if (
-        not isinstance(root, dict)
-        or not all(isinstance(argument, dict) for argument in root.values())
-        or not root
-    ):
+    if not isinstance(root, dict) or not all(isinstance(argument, dict) for argument in root.values()) or not root:
         return problem((ROOT_KEY,), "The root directive must be an object")
     return []
 
@@ -211,11 +207,7 @@ def one_of(*allowed: str) -> Validator:
 
     def validate(value: Any, place: Place) -> list[str]:
         if not isinstance(value, str):
-            return (
-                raw_or_directive(value, place)
-                if isinstance(value, dict)
-                else wrong_kind(place, "a string", value)
-            )
+            return raw_or_directive(value, place) if isinstance(value, dict) else wrong_kind(place, "a string", value)
         if value.lower() in allowed:
             return []
         return problem(place, f'should be one of {", ".join(allowed)} but it is "{value}"')
@@ -240,9 +232,7 @@ def options(required: dict[str, Validator], optional: dict[str, Validator]) -> V
         missing = (key for key in required if key not in value)
         found += [p for key in missing for p in problem(place, f'should have field "{key}" but it doesn\'t')]
         checks = {**required, **optional}
-        return found + [
-            p for key, check in checks.items() if key in value for p in check(value[key], (*place, key))
-        ]
+        return found + [p for key, check in checks.items() if key in value for p in check(value[key], (*place, key))]
 
     return validate
 

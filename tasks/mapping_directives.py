@@ -1,8 +1,8 @@
 """Does what a mapping's directives say, with JavaScript's idea of values, on which Segment's mappings rely.
 
 Source: github.com/segmentio/action-destinations, packages/core/src/mapping-kit. Every directive is compiled
-once into a function of the payload. Two things are as in Python on purpose: whole numbers below 1e21 keep all
-their digits, and `ignorecase` compares letters as Python does.
+once into a function of the payload. Three things are as in Python on purpose: whole numbers below 1e21 keep all
+their digits, keys that are whole numbers keep their place, and `ignorecase` compares letters as Python does.
 """
 
 import json
@@ -217,9 +217,7 @@ class Compiler:
         name = next(key for key in mapping if key.startswith("@"))
         build = DIRECTIVES.get(name)
         if build is None:
-            reason = (
-                "is not supported yet" if name == "@liquid" else "is not a valid directive, got undefined"
-            )
+            reason = "is not supported yet" if name == "@liquid" else "is not a valid directive, got undefined"
             return self.problem(f"{name} {reason}")
         return build(replace(self, place=(*self.place, name)), mapping[name])
 
@@ -269,9 +267,7 @@ def literal(compiler: Compiler, argument: Any) -> Resolver:
 def path(compiler: Compiler, argument: Any) -> Resolver:
     if isinstance(argument, str):
         return compiler.path(from_root(argument))
-    return from_text(
-        compiler, "@path", argument, lambda found, payload: walk(payload, keys_of(from_root(found)))
-    )
+    return from_text(compiler, "@path", argument, lambda found, payload: walk(payload, keys_of(from_root(found))))
 
 
 def from_root(path: str) -> str:

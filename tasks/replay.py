@@ -35,13 +35,16 @@ class Replay:
     letters: DeadLetters
     queue: Queue
 
-    def run(self, ids: Sequence[str]) -> int:
-        """Put these dead letters back. Gives how many there were; those gone in the meantime are passed over."""
-        return sum(self._one(id_) for id_ in ids)
+    def run(self, ids: Sequence[str], repaired: bytes | None = None) -> int:
+        """Put these dead letters back. Gives how many there were; those gone in the meantime are passed over.
 
-    def _one(self, id_: str) -> bool:
+        `repaired` goes back in place of the message that was quarantined.
+        """
+        return sum(self._one(id_, repaired) for id_ in ids)
+
+    def _one(self, id_: str, repaired: bytes | None) -> bool:
         if id_.startswith("quarantine:"):
-            return self.letters.release(id_.partition(":")[2], self.queue.key)
+            return self.letters.release(id_.partition(":")[2], self.queue.key, repaired)
         event_id, _, route = id_.rpartition(":")
         event = self.ledger.event(event_id)
         if event is None or route not in event.deliveries:

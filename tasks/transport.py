@@ -102,6 +102,23 @@ class Channel(stock.Channel):
             self._in_poll = None
             self._flush_brpop_reauth()
 
+    def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> None:  # noqa: FBT002 - kombu's signature
+        """Acknowledge, unless the connection is gone.
+
+        A task of the old connection may end after the reconnect; stock 5.7.0 then looks for the host of a closed
+        connection (AttributeError) and the worker ends. The ticket comes once more, which does no harm.
+        """
+        if not self._gone():
+            super().basic_ack(delivery_tag, multiple=multiple)
+
+    def basic_reject(self, delivery_tag: Any, requeue: bool = False) -> None:  # noqa: FBT002 - kombu's signature
+        """Reject, unless the connection is gone."""
+        if not self._gone():
+            super().basic_reject(delivery_tag, requeue=requeue)
+
+    def _gone(self) -> bool:
+        return self.closed or self.connection is None or self.connection.client is None
+
     def _take(self, raw: bytes, queue: str) -> None:
         try:
             message = checked(raw)

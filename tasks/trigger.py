@@ -313,9 +313,7 @@ def glob_set(pattern: str, place: int, text: str, at: int) -> tuple[str, int]:
     while place < len(pattern) and pattern[place] != "]":
         found = SET_MEMBER.match(pattern, place)
         if found is None or (place == start and found["plain"] in {"^", "!"}):
-            raise refusal(
-                text, at, "sets are not negated, and end with `]`; write the characters that are meant"
-            )
+            raise refusal(text, at, "sets are not negated, and end with `]`; write the characters that are meant")
         first, last = found["escaped"] or found["plain"], found["last"] or found["end"]
         if last is not None and last < first:
             raise refusal(text, at, f"the range {first}-{last} is empty; write {last}-{first}")

@@ -1,7 +1,7 @@
 r"""Reads the text of a trigger into conditions, and refuses what Segment would read as something else.
 
 The grammar is that of https://segment.com/docs/api/public-api/fql/, held against the parser that decides
-about subscriptions (github.com/segmentio/action-destinations, packages/destination-subscriptions), which knows
+about subscriptions (github.com/segmentio/action-destinations, packages/destination-subscriptions), which has
 seven fields, no precedence, no nesting and no escapes. A condition on one of those seven fields is "judged":
 it must mean the same to both readers, or it is refused. Every other field has the whole of FQL, and so has a
 field written with a backslash in front (`\event in ["a", "b"]`), for events that never saw Segment.
@@ -80,6 +80,9 @@ ILLEGAL: Final = {
     '"': 'text without closing quote; write `"` behind it',
     "'": 'text without closing quote; write it between `"` and `"`',
 }
+NO_NUMBER: Final = (
+    "not a number that Segment reads; write digits with at most one point, or in a name a backslash before them"
+)
 NEEDS_SPACE: Final = frozenset({"!=", "<=", ">="})
 
 
@@ -129,15 +132,11 @@ def check_end(text: str, token: Token) -> None:
     if following in ILLEGAL and following not in {'"', "'"}:
         raise refusal(text, token.end, ILLEGAL[following])
     if token.kind == "text":
-        raise refusal(
-            text, token.end, "Segment reads text on beyond this quote; write a space behind the quote"
-        )
+        raise refusal(text, token.end, "Segment reads text on beyond this quote; write a space behind the quote")
     if token.kind == "number":
-        raise refusal(text, token.at, "not a number that Segment reads; write digits with at most one point")
+        raise refusal(text, token.at, NO_NUMBER)
     if token.text in NEEDS_SPACE:
-        problem = (
-            f"Segment misreads `{token.text}` without a space behind it; write `{token.text} {following}`"
-        )
+        problem = f"Segment misreads `{token.text}` without a space behind it; write `{token.text} {following}`"
         raise refusal(text, token.at, problem)
 
 
@@ -308,9 +307,7 @@ class Parser:
 
     def check_joiner(self, token: Token, before: str) -> None:
         if before not in {"", token.text}:
-            problem = (
-                f"Segment takes the last of `and` and `or` for all of them; put the part with `{before}`"
-            )
+            problem = f"Segment takes the last of `and` and `or` for all of them; put the part with `{before}`"
             raise self.refuse(token, f"{problem} or the part with `{token.text}` in parentheses")
         if self.token.text == "(" and self.token.at == token.end:
             raise self.refuse(token, f"Segment skips `{token.text}(`; write `{token.text} (`")
@@ -352,11 +349,9 @@ class Parser:
             raise self.refuse(operator, "`!` stands before a function only; write `!=` to compare")
         if self.token.text == "=" and self.token.at == operator.end:
             raise self.refuse(operator, f"`{operator.text}=` is no operator; write `=` once")
-        right = self.value()
         if isinstance(left, Literal):
-            raise self.refuse(
-                left, "Segment skips a value on the left; write the field first, then the value"
-            )
+            raise self.refuse(left, "Segment skips a value on the left; write the field first, then the value")
+        right = self.value()
         self.refuse_condition(left)
         self.check_types(left, operator, right)
         if isinstance(left, Field) and left.judged:
@@ -387,9 +382,7 @@ class Parser:
         if self.token.text != "[":
             right = self.operand(depth)
             if not isinstance(right, Field):
-                raise self.refuse(
-                    right, f"`in` looks into a list; write `[{right}]`, or a field that holds one"
-                )
+                raise self.refuse(right, f"`in` looks into a list; write `[{right}]`, or a field that holds one")
             return Membership(left, right)
         self.take()
         values = [] if self.token.text == "]" else [self.value()]
@@ -403,9 +396,7 @@ class Parser:
         if call.name != "bool":
             subject, wanted = call.arguments
             if not isinstance(wanted, Literal) or not isinstance(wanted.value, str):
-                raise self.refuse(
-                    wanted, f'{call.name} looks for a text; write it in double quotes: "{wanted}"'
-                )
+                raise self.refuse(wanted, f'{call.name} looks for a text; write it in double quotes: "{wanted}"')
             judged = next(judged_fields(subject), None)
             if judged is not None:
                 self.check_judged(call, judged, wanted)
@@ -419,9 +410,7 @@ class Parser:
         pattern = str(wanted.value)
         middle = pattern.removesuffix("*") if pattern.endswith("*") else pattern.removeprefix("*")
         if call.name == "match" and (middle == pattern or re.search(r"[*?\[\\]", middle)):
-            problem = (
-                'Segment knows only one `*`, first or last; write "abc*" or "*abc", or use `=` or contains'
-            )
+            problem = 'Segment knows only one `*`, first or last; write "abc*" or "*abc", or use `=` or contains'
             raise self.refuse(wanted, problem + self.hatch(judged))
 
     def check_plain(self, judged: Field, literal: Literal) -> None:
@@ -462,9 +451,7 @@ class Parser:
         self.expect(")", "a `)` is missing; write it here")
         if len(arguments) != wanted:
             example = {1: f"{name.text}(properties.plan)", 2: f'{name.text}(event, "text")'}[wanted]
-            raise self.refuse(
-                name, f"{name.text} takes {wanted} arguments, not {len(arguments)}; write `{example}`"
-            )
+            raise self.refuse(name, f"{name.text} takes {wanted} arguments, not {len(arguments)}; write `{example}`")
         for argument in arguments:
             self.refuse_condition(argument)
         return Call(name.text, tuple(arguments), name.at)
@@ -475,9 +462,7 @@ class Parser:
             self.take()
             if self.token.kind != "word" or self.token.text in {"and", "or", "null"}:
                 word = self.token.text or "name"
-                raise self.refuse(
-                    self.token, f"a name is missing; one like this needs a backslash: `\\{word}`"
-                )
+                raise self.refuse(self.token, f"a name is missing; one like this needs a backslash: `\\{word}`")
             words.append(self.take().text)
         if self.token.text == "[" and self.token.at == self.tokens[self.index - 1].end:
             raise self.refuse(self.token, "no brackets in paths; write `.\\0` for the first element")
@@ -489,20 +474,14 @@ class Parser:
     def check_field(self, found: Field) -> None:
         first, *rest = found.names
         if first in SKIPPED and not found.own:
-            problem = (
-                f"Segment skips conditions on `{first}`, as if they were not there; decide on another field"
-            )
+            problem = f"Segment skips conditions on `{first}`, as if they were not there; decide on another field"
             raise self.refuse(found, f"{problem}, or write `\\{found}` to have it read here")
         if not found.judged:
             return
         if JUDGED[first] and not rest:
-            raise self.refuse(
-                found, f"Segment needs a name in `{first}`; write `{first}.x`{self.hatch(found)}"
-            )
+            raise self.refuse(found, f"Segment needs a name in `{first}`; write `{first}.x`{self.hatch(found)}")
         if rest and not JUDGED[first]:
-            raise self.refuse(
-                found, f"Segment reads only `{first}` of this; write `{first}`{self.hatch(found)}"
-            )
+            raise self.refuse(found, f"Segment reads only `{first}` of this; write `{first}`{self.hatch(found)}")
         if any(re.search(r"[.\[\]]", name) for name in rest):
             problem = "Segment cuts names at points and brackets, escaped or not; decide on another field"
             raise self.refuse(found, problem + self.hatch(found))
@@ -528,22 +507,18 @@ class Parser:
 
     def number(self, token: Token) -> float:
         if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", token.text) or len(token.text) > MAX_DIGITS:
-            raise self.refuse(token, "not a number that Segment reads; write digits with at most one point")
+            raise self.refuse(token, NO_NUMBER)
         number = float(token.text) if "." in token.text else int(token.text)
         return int(number) if math.floor(number) == number else number
 
     def check_cuts(self, condition: Condition) -> None:
-        """Segment closes a group at the first `)`, even that of a function, and has one joiner for the rest."""
+        """Segment closes a group at the first `)`, even that of a function, and joins the rest by one word."""
         groups = list(groups_of(condition))
         if len({group.joiner for group in groups}) < len(JOINERS):
             return
         for group in groups[1:]:
             for child in group.children[:-1]:
-                if (
-                    isinstance(child, Predicate)
-                    and child.call.name != "bool"
-                    and next(judged_fields(child.call), None)
-                ):
+                if isinstance(child, Predicate) and child.call.name != "bool" and next(judged_fields(child.call), None):
                     problem = f"Segment ends the group with this call; write `{child}` last in it, or"
                     raise self.refuse(child.call, f"{problem} distribute: `(a and c) or (b and c)`")
 

@@ -1,0 +1,296 @@
+"""Each action's requests, as data."""
+
+from typing import Any
+
+import pytest
+
+from tasks.action import Action, Field, Request, checked, person, present
+from tasks.actions import ACTIONS
+from tasks.errors import MappingFailed
+
+EMAIL = "someone@example.com"
+NEW = "other@example.com"
+
+
+def ingest(body: dict[str, Any]) -> tuple[Request, ...]:
+    return (Request("encharge_ingest", "POST", "", body),)
+
+
+CASES: list[tuple[str, dict[str, Any], tuple[Request, ...]]] = [
+    (
+        "alias_user",
+        {"userId": "u1", "email": NEW, "previousUserId": "u0", "previousEmail": EMAIL},
+        ingest(
+            {
+                "name": "alias",
+                "type": "alias",
+                "previousUserId": "u0",
+                "previousEmail": EMAIL,
+                "user": {"userId": "u1", "email": NEW},
+            }
+        ),
+    ),
+    (
+        "alias_user",
+        {"email": NEW, "previousEmail": EMAIL},
+        ingest({"name": "alias", "type": "alias", "previousEmail": EMAIL, "user": {"email": NEW}}),
+    ),
+    (
+        "archive_user",
+        {"email": EMAIL, "userId": "u1"},
+        (Request("encharge_api", "DELETE", "/people", None, (("people[0][email]", EMAIL),)),),
+    ),
+    (
+        "archive_user",
+        {"id": "e-1", "erase": True},
+        (Request("encharge_api", "DELETE", "/people", None, (("people[0][id]", "e-1"), ("force", "true"))),),
+    ),
+    (
+        "archive_user",
+        {"userId": "u1", "erase": False},
+        (Request("encharge_api", "DELETE", "/people", None, (("people[0][userId]", "u1"),)),),
+    ),
+    (
+        "forward_event",
+        {
+            "name": "Order",
+            "user": {"userId": "u1", "plan": "pro"},
+            "properties": {"total": 1},
+            "type": "track",
+            "sourceIp": "192.0.2.1",
+        },
+        ingest(
+            {
+                "name": "Order",
+                "type": "track",
+                "user": {"userId": "u1", "plan": "pro"},
+                "properties": {"total": 1},
+                "sourceIp": "192.0.2.1",
+            }
+        ),
+    ),
+    ("forward_event", {"name": "Order", "user": {"email": EMAIL}}, ingest({"name": "Order", "user": {"email": EMAIL}})),
+    (
+        "identify_user",
+        {"email": EMAIL, "userId": "u1", "user": {"plan": "pro"}, "ip": "192.0.2.1"},
+        ingest(
+            {"name": "identify", "user": {"email": EMAIL, "userId": "u1", "plan": "pro"}, "sourceIp": "192.0.2.1"}
+        ),
+    ),
+    (
+        "identify_user",
+        {"email": EMAIL, "user": {"email": NEW}},
+        ingest({"name": "identify", "user": {"email": NEW}}),
+    ),
+    (
+        "tag_user",
+        {"tag": "vip,paying", "email": EMAIL},
+        ingest({"name": "identify", "user": {"email": EMAIL, "tags": "vip,paying"}}),
+    ),
+    (
+        "track_event",
+        {"event": "Order", "userId": "u1", "properties": {"total": 1}, "userFields": {"plan": "pro"}, "ip": "::1"},
+        ingest(
+            {"name": "Order", "user": {"userId": "u1", "plan": "pro"}, "properties": {"total": 1}, "sourceIp": "::1"}
+        ),
+    ),
+    ("track_event", {"event": "Order", "email": EMAIL}, ingest({"name": "Order", "user": {"email": EMAIL}})),
+    (
+        "track_page",
+        {"email": EMAIL, "properties": {"url": "https://www.example.com/"}},
+        ingest(
+            {
+                "name": "Page View",
+                "type": "page",
+                "user": {"email": EMAIL},
+                "properties": {"url": "https://www.example.com/"},
+            }
+        ),
+    ),
+    (
+        "track_page",
+        {"name": "Pricing", "userId": "u1", "userFields": {"seen": "yes"}, "ip": "192.0.2.1"},
+        ingest(
+            {"name": "Pricing", "type": "page", "user": {"userId": "u1", "seen": "yes"}, "sourceIp": "192.0.2.1"}
+        ),
+    ),
+    (
+        "unsubscribe_user",
+        {"email": EMAIL, "id": "e-1"},
+        (Request("encharge_api", "POST", "/people/unsubscribe", None, (("email", EMAIL),)),),
+    ),
+    (
+        "unsubscribe_user",
+        {"id": "e-1"},
+        (Request("encharge_api", "POST", "/people/unsubscribe", None, (("id", "e-1"),)),),
+    ),
+    (
+        "untag_user",
+        {"tag": "vip", "email": EMAIL, "id": "e-1"},
+        (Request("encharge_api", "DELETE", "/tags", {"tag": "vip", "email": EMAIL, "id": "e-1"}),),
+    ),
+    (
+        "upsert_object",
+        {
+            "objectType": "company",
+            "externalId": "acme-1",
+            "id": "o-1",
+            "objectData": {"name": "Acme", "id": "other", "externalId": "other"},
+            "email": EMAIL,
+            "userId": "u1",
+        },
+        ingest(
+            {
+                "name": "group",
+                "type": "group",
+                "objectType": "company",
+                "properties": {"name": "Acme", "id": "o-1", "externalId": "acme-1"},
+                "user": {"email": EMAIL, "userId": "u1"},
+            }
+        ),
+    ),
+    (
+        "upsert_object",
+        {"objectType": "company"},
+        ingest({"name": "group", "type": "group", "objectType": "company", "properties": {}}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "requests"), CASES)
+def test_requests(name: str, fields: dict[str, Any], requests: tuple[Request, ...]) -> None:
+    """An action's fields become exactly these requests."""
+    assert ACTIONS[name].requests(checked(ACTIONS[name], fields)) == requests
+
+
+def test_every_action_has_its_names() -> None:
+    """Ten actions, each with the task by which other teams call it."""
+    assert {name: action.task for name, action in ACTIONS.items()} == {
+        "alias_user": "users.alias",
+        "archive_user": "users.archive",
+        "forward_event": "events.forward",
+        "identify_user": "users.identify",
+        "tag_user": "users.tag",
+        "track_event": "events.track",
+        "track_page": "events.page",
+        "unsubscribe_user": "users.unsubscribe",
+        "untag_user": "users.untag",
+        "upsert_object": "objects.upsert",
+    }
+    assert {name for name, _, _ in CASES} == set(ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("alias_user", {"email": NEW}),
+        ("alias_user", {"previousEmail": EMAIL}),
+        ("archive_user", {"erase": True}),
+        ("forward_event", {"name": "Order", "user": {"plan": "pro"}}),
+        ("identify_user", {"user": {"email": EMAIL}}),
+        ("tag_user", {"tag": "vip"}),
+        ("track_event", {"event": "Order"}),
+        ("track_page", {"name": "Pricing"}),
+        ("unsubscribe_user", {}),
+        ("untag_user", {"tag": "vip"}),
+    ],
+)
+def test_nobody_to_act_on(name: str, fields: dict[str, Any]) -> None:
+    """Without an identifier there is no request, and the message names the fields that would do."""
+    action = ACTIONS[name]
+
+    with pytest.raises(MappingFailed, match="nothing identifies the person: none of .* has a value"):
+        action.requests(checked(action, fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("forward_event", "name is missing; user is missing"),
+        ("tag_user", "tag is missing"),
+        ("track_event", "event is missing"),
+        ("untag_user", "tag is missing"),
+        ("upsert_object", "objectType is missing"),
+    ],
+)
+@pytest.mark.parametrize("nothing", [{}, dict.fromkeys(["name", "user", "tag", "event", "objectType"], "")])
+def test_required_fields(name: str, missing: str, nothing: dict[str, Any]) -> None:
+    """Every missing field is named at once; an empty text is missing too."""
+    with pytest.raises(MappingFailed) as caught:
+        checked(ACTIONS[name], nothing)
+
+    assert str(caught.value) == f"{name}: {missing}"
+
+
+PROBE = Action(
+    "probe",
+    "probe",
+    "",
+    {"text": Field(""), "thing": Field("", "object"), "flag": Field("", "boolean")},
+    lambda fields: (),
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "clean"),
+    [
+        ({"text": 5}, {"text": "5"}),
+        ({"text": 1.5}, {"text": "1.5"}),
+        ({"text": 0}, {"text": "0"}),
+        ({"text": True}, {"text": "true"}),
+        ({"text": False}, {"text": "false"}),
+        ({"text": None}, {}),
+        ({"text": ""}, {}),
+        ({"thing": {}}, {"thing": {}}),
+        ({"flag": "true"}, {"flag": True}),
+        ({"flag": "false"}, {"flag": False}),
+        ({"flag": False}, {"flag": False}),
+        ({"unknown": "x"}, {}),
+    ],
+)
+def test_values_become_what_the_action_takes(given: dict[str, Any], clean: dict[str, Any]) -> None:
+    """Numbers become text, "true" a truth, nothing nothing."""
+    assert checked(PROBE, given) == clean
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"text": ["secret"]}, "text must be of kind string"),
+        ({"text": {"a": "secret"}}, "text must be of kind string"),
+        ({"thing": "secret"}, "thing must be of kind object"),
+        ({"thing": ["secret"]}, "thing must be of kind object"),
+        ({"flag": "secret"}, "flag must be of kind boolean"),
+        ({"flag": 1}, "flag must be of kind boolean"),
+        ({"text": [1], "flag": 2}, "text must be of kind string; flag must be of kind boolean"),
+    ],
+)
+def test_wrong_kinds_are_named_without_their_values(given: dict[str, Any], problem: str) -> None:
+    """All problems at once, and never what the event said."""
+    with pytest.raises(MappingFailed) as caught:
+        checked(PROBE, given)
+
+    assert str(caught.value) == f"probe: {problem}"
+
+
+@pytest.mark.parametrize("given", [None, "secret", ["secret"], 5])
+def test_a_mapping_gives_an_object(given: Any) -> None:
+    """Whatever else it gives is refused, unquoted."""
+    with pytest.raises(MappingFailed) as caught:
+        checked(PROBE, given)
+
+    assert str(caught.value) == "the mapping must give an object of fields for probe"
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="a list or an object as a boolean field ends as a bug")
+@pytest.mark.parametrize("given", [[], {}])
+def test_no_unhashable_value_passes_as_a_flag(given: Any) -> None:
+    """A list or an object where a flag belongs is a failed mapping like any other."""
+    with pytest.raises(MappingFailed):
+        checked(PROBE, {"flag": given})
+
+
+def test_helpers() -> None:
+    """`present` drops what is not there, `person` keeps the identifiers in the order asked for."""
+    assert present(a=1, b=None, c="") == {"a": 1, "c": ""}
+    assert person({"userId": "u1", "email": EMAIL, "plan": "x"}, "email", "userId") == {"email": EMAIL, "userId": "u1"}
