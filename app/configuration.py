@@ -12,7 +12,7 @@ from app.sources import KINDS
 from config import logging as logs
 from config import tested_versions
 from config.problems import ConfigurationRefused
-from config.settings import Settings, load
+from config.settings import Settings, read
 from tasks.ledger import Ledger, connect
 from tasks.queue import queue_for
 
@@ -30,17 +30,17 @@ def build(environ: Mapping[str, str]) -> Flask:
 
 def configuration(environ: Mapping[str, str]) -> tuple[Settings, dict[str, sources.Source]]:
     """Settings and sources. Raises ConfigurationRefused with the problems of both."""
-    problems = tested_versions.problems()
-    settings = None
-    known = None
-    try:
-        settings = load(environ)
-        known = sources.load(settings.sources_file, environ, KINDS)
-    except ConfigurationRefused as refused:
-        problems += refused.problems
-    if problems or settings is None or known is None:
+    values, problems = read(environ)
+    problems += tested_versions.problems()
+    known: dict[str, sources.Source] = {}
+    if "sources_file" in values:
+        try:
+            known = sources.load(values["sources_file"], environ, KINDS)
+        except ConfigurationRefused as refused:
+            problems += refused.problems
+    if problems:
         raise ConfigurationRefused(tuple(problems))
-    return settings, known
+    return Settings(**values), known
 
 
 def web_ledger(settings: Settings) -> Ledger:

@@ -106,7 +106,7 @@ class Stack:
     def stop(self) -> None:
         """Stop everything that was started, the newest first."""
         for process in reversed(list(self.processes.values())):
-            _stop(process.popen.pid, process.popen)
+            _stop(process.popen)
         (self.folder / "processes.json").unlink(missing_ok=True)
         redis_server.stop(self.redis)
 
@@ -160,7 +160,7 @@ def wait_ready(stack: Stack) -> None:
             process = stack.processes[name]
             if process.popen.poll() is not None:
                 raise click.ClickException(f"{name} did not start:\n{_tail(process.log)}")
-            if _answers(url) if url else b" ready." in worker.log.read_bytes()[max(0, begun - 65536) :]:
+            if answers(url) if url else b" ready." in worker.log.read_bytes()[max(0, begun - 65536) :]:
                 del waiting[name]
         if time.monotonic() > deadline:
             raise click.ClickException(
@@ -169,7 +169,8 @@ def wait_ready(stack: Stack) -> None:
         time.sleep(0.05)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether something answers there, and well."""
     try:
         return requests.get(url, timeout=1).ok
     except requests.RequestException:
@@ -196,26 +197,31 @@ def _stop_left_by_earlier_run(folder: Path) -> None:
         notes: dict[str, dict[str, Any]] = json.loads((folder / "processes.json").read_text())
     except (OSError, ValueError):
         return
-    for note in notes.values():
-        if _command_of(int(note["pid"])) == " ".join(note["command"]):
-            _stop(int(note["pid"]), None)
-
-
-def _command_of(pid: int) -> str:
-    found = subprocess.run(["ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
-
-
-def _stop(pid: int, popen: "subprocess.Popen[bytes] | None") -> None:
-    """TERM to the process; KILL to its group when it does not end in time."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+    ours = {(int(note["pid"]), " ".join(note["command"])) for note in notes.values()}
+    # By group, not by process: children live on when only their parent was killed.
+    for group in {group for group, command in _groups_and_commands() if (group, command) in ours}:
+        _end_group(group, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_S
-        while time.monotonic() < deadline:
-            if popen is not None and popen.poll() is not None:
-                return
-            os.kill(pid, 0)
-            time.sleep(0.05)
-        os.killpg(pid, signal.SIGKILL)
-        if popen is not None:
-            popen.wait()
+        while time.monotonic() < deadline and group in {each for each, _ in _groups_and_commands()}:
+            time.sleep(0.1)
+        _end_group(group, signal.SIGKILL)
+
+
+def _groups_and_commands() -> list[tuple[int, str]]:
+    listed = subprocess.run(["ps", "-ww", "-eo", "pgid=,command="], capture_output=True, text=True, check=False).stdout
+    rows = [line.strip().partition(" ") for line in listed.splitlines()]
+    return [(int(group), command.strip()) for group, _, command in rows if group.isdigit()]
+
+
+def _stop(popen: "subprocess.Popen[bytes]") -> None:
+    """TERM to the process, KILL to whatever is left of its group."""
+    popen.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        popen.wait(_STOP_S)
+    _end_group(popen.pid, signal.SIGKILL)
+    popen.wait()
+
+
+def _end_group(group: int, by: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, by)

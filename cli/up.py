@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.redis_server import pick_port
-from cli.stack import Stack, flower_command, running
+from cli.stack import Stack, answers, flower_command, running
 
 _PORTS = {"web": 8080, "sandbox": 8900, "flower": 5555}
 _EXAMPLE = (
@@ -24,7 +24,9 @@ def up(environ: dict[str, str]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     with running(environ, Path("var/up"), _PORTS) as stack:
         flower_port = pick_port(_PORTS["flower"])
-        stack.start("flower", flower_command(flower_port))
+        flower = stack.start("flower", flower_command(flower_port))
+        while flower.popen.poll() is None and not answers(f"http://127.0.0.1:{flower_port}/healthcheck"):
+            time.sleep(0.1)
         click.echo(
             f"web      {stack.web_url}/webhooks/encharge\n"
             f"Flower   http://127.0.0.1:{flower_port}\n"

@@ -182,6 +182,14 @@ def load(environ: Mapping[str, str]) -> Settings:
 
     Raises ConfigurationRefused with every problem.
     """
+    values, problems = read(environ)
+    if problems:
+        raise ConfigurationRefused(tuple(problems))
+    return Settings(**values)
+
+
+def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The values that are right, by field name, and the problems of the others."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field in dataclasses.fields(Settings):
@@ -192,9 +200,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             shown = "" if meta["secret"] else f" (it is {raw!r})"
             problems.append(f"environment: {meta['env']}: {_plain(error)}{shown}")
-    if problems:
-        raise ConfigurationRefused(tuple(problems))
-    return Settings(**values)
+    return values, problems
 
 
 def _plain(error: ValueError) -> str:

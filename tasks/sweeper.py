@@ -16,6 +16,9 @@ from tasks.queue import Queue
 
 log: Final = structlog.get_logger("tasks.sweeper")
 
+_MOST_A_ROUND: Final = 200
+_MOST_ROUNDS: Final = 50
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweeper:
@@ -28,8 +31,14 @@ class Sweeper:
     crash_limit: int
 
     def sweep(self) -> None:
-        """Put back everything that is overdue, at most 100 of each kind."""
-        overdue = self.ledger.overdue(self.queue.key, self.grace_s)
+        """Put back what is overdue: all of it, or as much as fits into a sweep of bounded length."""
+        for _ in range(_MOST_ROUNDS):
+            if self._round() < _MOST_A_ROUND:
+                return
+
+    def _round(self) -> int:
+        """Put back some of each kind. Gives the number of the most frequent kind."""
+        overdue = self.ledger.overdue(self.queue.key, self.grace_s, _MOST_A_ROUND)
         if overdue.expired:
             back, mine = self.ledger.expire(
                 overdue.expired, self.queue.key, self.queue.ticket, self.crash_limit, self.owner
@@ -42,6 +51,7 @@ class Sweeper:
             self.queue.publish(self.ledger.wake_due(overdue.due, self.queue.key, self.queue.ticket))
         if overdue.lost:
             self._woken("ticket.lost", self.ledger.wake_lost(overdue.lost, self.queue.key, self.queue.ticket))
+        return max(len(overdue.expired), len(overdue.due), len(overdue.lost))
 
     def _woken(self, what: str, ids: Sequence[str]) -> None:
         self.queue.publish(ids)

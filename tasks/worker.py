@@ -17,7 +17,7 @@ from config import logging as logs
 from config import tested_versions
 from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
-from config.settings import Settings, load
+from config.settings import Settings, read
 from tasks import publishing, retry, routing
 from tasks.dead_letter import DeadLetters
 from tasks.delivery import Deliverer
@@ -67,17 +67,17 @@ def build(environ: Mapping[str, str]) -> Celery:
 
 def configuration(environ: Mapping[str, str]) -> tuple[Settings, routing.Routes]:
     """Settings and routes. Raises ConfigurationRefused with the problems of both."""
-    problems = tested_versions.problems()
-    settings = None
-    routes = None
-    try:
-        settings = load(environ)
-        routes = routing.load(settings.routes_file, routing.source_names(settings.sources_file))
-    except ConfigurationRefused as refused:
-        problems += refused.problems
-    if problems or settings is None or routes is None:
+    values, problems = read(environ)
+    problems += tested_versions.problems()
+    routes = routing.Routes(())
+    if "routes_file" in values and "sources_file" in values:
+        try:
+            routes = routing.load(values["routes_file"], routing.source_names(values["sources_file"]))
+        except ConfigurationRefused as refused:
+            problems += refused.problems
+    if problems:
         raise ConfigurationRefused(tuple(problems))
-    return settings, routes
+    return Settings(**values), routes
 
 
 def worker_ledger(settings: Settings) -> Ledger:

@@ -98,9 +98,9 @@ class Router:
         self.start_worker()
 
     def kill(self, name: str) -> float:
-        """kill -9, and the time of it."""
+        """Kill -9, and the time of it."""
         process = self.processes.pop(name)
-        process.send_signal(signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return time.time()
 
@@ -241,9 +241,7 @@ def numbered(count: int, name: str = "performed-step:{}", **more: Any) -> list[d
     ]
 
 
-def wait(
-    true: Callable[[], bool], seconds: float, what: str, process: "subprocess.Popen[bytes] | None" = None
-) -> None:
+def wait(true: Callable[[], bool], seconds: float, what: str, process: "subprocess.Popen[bytes] | None" = None) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert process is None or process.poll() is None, f"the process ended instead of: {what}"

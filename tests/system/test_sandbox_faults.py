@@ -164,9 +164,7 @@ def test_answers_do_not_wait_for_acknowledgements(sandbox: str) -> None:
 def test_half_a_body(sandbox: str) -> None:
     """A caller who dies in the middle of a body is no event."""
     host, port = sandbox.removeprefix("http://").split(":")
-    head = (
-        "POST /ingest/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
-    )
+    head = "POST /ingest/v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(head.encode())
         connection.shutdown(socket.SHUT_WR)
@@ -212,9 +210,7 @@ def test_activity_stream() -> None:
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/hook"
-        with running(
-            "--activity-stream", url, "--activity-stream-secret", "s3", "--write-key", "k"
-        ) as address:
+        with running("--activity-stream", url, "--activity-stream-secret", "s3", "--write-key", "k") as address:
             event = {"name": "identify", "user": {"email": "one@example.com", "tags": "a,b"}}
             assert send(address, event).status_code == 400
             answer = requests.post(f"{address}/ingest/v1/k", json=event, timeout=5)
