@@ -1,12 +1,12 @@
 """Processes die at any moment; no event is lost, and doubles are explained by a death."""
 
+import itertools
 import random
 import threading
 import time
 from collections.abc import Callable
 
 from conftest import Router, numbered, wait
-import itertools
 
 EVENTS = 3000
 KILLS = 15
