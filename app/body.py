@@ -1,6 +1,7 @@
 """A request's body: read within its limits, unpacked within its limits, parsed within its limits."""
 
 import json
+import math
 import re
 import zlib
 from typing import Any, Final, NoReturn
@@ -42,10 +43,17 @@ def parse(body: bytes, max_depth: int) -> Any:
     if _deeper_than(text, max_depth):
         raise Refusal(400, "too_deep", f"the body is nested deeper than {max_depth}")
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise Refusal(400, "invalid_json", f"the body is not JSON{place}") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number too large")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -1,7 +1,6 @@
 """Who sends: how a request is verified and unwrapped, and the sources that sources.yaml declares."""
 
 import base64
-import binascii
 import dataclasses
 import hmac
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +81,7 @@ def _offered(authorization: str) -> list[str]:
         return []
     try:
         user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not ASCII, not UTF-8
         return []
     return [user, password]
 

@@ -10,9 +10,16 @@ import click
 
 from cli.connection import Connection, open_connection
 from cli.table import table
-from tasks.dead_letter import DeadLetter, Filter
+from tasks.dead_letter import DeadLetter, Filter, moment
 from tasks.errors import REASONS
 from tasks.replay import Replay, plan
+
+
+def _time(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    try:
+        return value and moment(value).isoformat()
+    except ValueError:
+        raise click.BadParameter("not a time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,8 +28,8 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--source", help="Name of the source."),
         click.option("--route", help="Name of the route."),
         click.option("--type", help="Type of the event."),
-        click.option("--since", help="Died at this time or later (RFC 3339, UTC)."),
-        click.option("--until", help="Died at this time or earlier (RFC 3339, UTC)."),
+        click.option("--since", callback=_time, help="Died at this time or later (RFC 3339, UTC)."),
+        click.option("--until", callback=_time, help="Died at this time or earlier (RFC 3339, UTC)."),
     )
     for option in reversed(options):
         command = option(command)

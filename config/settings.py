@@ -37,8 +37,12 @@ def _file(value: str) -> Path:
 
 
 def _redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must start with redis://, rediss:// or unix://")
+    try:
+        urlsplit(value).port  # noqa: B018 - parsing is what can fail
+    except ValueError:
+        raise ValueError("is not a URL") from None  # the library's own message quotes it, password and all
     return value
 
 

@@ -59,27 +59,33 @@ def read(path: Path) -> YamlFile:
         what = getattr(error, "problem", None) or "is not YAML"
         raise ConfigurationRefused((f"{path}:{line}: (syntax): {what}",)) from error
     lines: dict[Place, int] = {}
-    twice: list[tuple[Place, int]] = []
+    wrong: list[tuple[Place, int, str]] = []
     if node is not None:
-        _note(node, (), lines, twice)
-    if twice:
+        _note(node, (), lines, wrong, ())
+    if wrong:
         raise ConfigurationRefused(
-            tuple(f"{path}:{line}: {'.'.join(map(str, place))}: this key stands twice" for place, line in twice)
+            tuple(f"{path}:{line}: {'.'.join(map(str, place))}: {text}" for place, line, text in wrong)
         )
     return YamlFile(str(path), data, lines)
 
 
-def _note(node: Any, place: Place, lines: dict[Place, int], twice: list[tuple[Place, int]]) -> None:
+def _note(
+    node: Any, place: Place, lines: dict[Place, int], wrong: list[tuple[Place, int, str]], above: tuple[int, ...]
+) -> None:
     lines.setdefault(place, node.start_mark.line + 1)
+    if id(node) in above:
+        wrong.append((place, node.start_mark.line + 1, "an anchor that contains itself"))
+        return
+    above = (*above, id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*place, key.value)
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if inner in lines:
-                twice.append((inner, key.start_mark.line + 1))
+                wrong.append((inner, key.start_mark.line + 1, "this key stands twice"))
             lines[inner] = key.start_mark.line + 1
-            _note(value, inner, lines, twice)
+            _note(value, inner, lines, wrong, above)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _note(value, (*place, index), lines, twice)
+            _note(value, (*place, index), lines, wrong, above)

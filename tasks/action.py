@@ -50,7 +50,7 @@ def _as_string(value: Any) -> Any:
 _KINDS: Final[dict[str, tuple[type, Callable[[Any], Any]]]] = {
     "string": (str, _as_string),
     "object": (dict, lambda value: value),
-    "boolean": (bool, lambda value: {"true": True, "false": False}.get(value, value)),
+    "boolean": (bool, lambda value: value == "true" if value in ("true", "false") else value),
 }
 
 

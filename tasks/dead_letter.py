@@ -53,7 +53,12 @@ class Filter:
             for name, wanted in dataclasses.asdict(self).items()
             if name not in {"since", "until"}
         )
-        return same and (self.since or "") <= letter.died_at <= (self.until or "9999")
+        died_at = moment(letter.died_at)
+        return (
+            same
+            and (self.since is None or moment(self.since) <= died_at)
+            and (self.until is None or died_at <= moment(self.until))
+        )
 
 
 class DeadLetters:
@@ -185,6 +190,12 @@ def _letter(event: StoredEvent, route: str, died_at: int) -> DeadLetter:
         response=record.get("response"),
         traceback=record.get("traceback"),
     )
+
+
+def moment(text: str) -> datetime:
+    """A time as RFC 3339, or as much of it as a person types; UTC unless it says otherwise. Raises ValueError."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _rfc3339(micros: int) -> str:

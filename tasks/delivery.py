@@ -105,9 +105,7 @@ class Deliverer:
         if not event.deliveries:
             fresh = Delivery("pending", {})
             return [(route.name, route, fresh) for route in self.routes.match(envelope)]
-        waiting = {
-            name: delivery for name, delivery in event.deliveries.items() if delivery.state in {"pending", "retrying"}
-        }
+        waiting = event.waiting()
         # Clocks differ: what the ledger gave out is due, whatever ours says.
         first_due = min((delivery.due_at or 0 for delivery in waiting.values()), default=0)
         due = max(first_due, int(self.now() * _MICROS))
@@ -118,9 +116,13 @@ class Deliverer:
         ]
 
     def _bury(self, event: StoredEvent, error: Exception) -> None:
-        record = {"attempts": [], **_failure(error)}
-        self.ledger.settle(event, [Result(NO_ROUTE, "dead", record)])
-        _log_dead(event.id, event.source, NO_ROUTE, record)
+        # With routes or without: nothing of an event that cannot be read may go on waiting.
+        failure = _failure(error)
+        waiting = event.waiting()
+        results = [Result(name, "dead", {**delivery.record, **failure}) for name, delivery in waiting.items()]
+        self.ledger.settle(event, results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure})])
+        for name in waiting or (NO_ROUTE,):
+            _log_dead(event.id, event.source, name, failure)
 
     def _attempt(
         self, event: StoredEvent, envelope: Envelope, name: str, route: Route | None, delivery: Delivery
@@ -199,9 +201,10 @@ class _Run:
         if route is None:
             raise MappingFailed("there is no route of this name any more")
         for request in route.requests(envelope)[self.sent :]:
+            destination = self._destination(request)
             self.request, self.response = request, None
             try:
-                self.response = self._destinations[request.destination].send(request)
+                self.response = destination.send(request)
             except RouterError as error:
                 self.response = error.response
                 raise
@@ -210,7 +213,15 @@ class _Run:
     def shown(self) -> dict[str, Any] | None:
         if self.request is None:
             return None
-        return self._destinations[self.request.destination].shown(self.request)
+        return self._destination(self.request).shown(self.request)
+
+    def _destination(self, request: Any) -> Destination:
+        if not isinstance(request, Request):
+            raise TypeError(f"a handler gave {type(request).__name__} in place of a Request")
+        destination = self._destinations.get(request.destination)
+        if destination is None:
+            raise LookupError(f"a handler named a destination that there is not: {request.destination}")
+        return destination
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

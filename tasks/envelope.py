@@ -19,9 +19,9 @@ _MOST_OF_A_NAME: Final = 80
 _ADDRESS: Final = re.compile(r"[^\s@:=/-]+@[^\s@]+")
 #: RFC 3339 in UTC, with a fraction of up to six digits.
 _UTC_TIME: Final = validate.Regexp(
-    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$", error="Not a RFC 3339 time in UTC."
+    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$(?!\n)", error="Not a RFC 3339 time in UTC."
 )
-_NAME: Final = validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -, at most 64.")
+_NAME: Final = validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)", error="Only a-z, 0-9, _ and -, at most 64.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,13 @@ def shown(source: str, what: str) -> str:
     return f"{source} · {_ADDRESS.sub('…', what)[:_MOST_OF_A_NAME]}"
 
 
+def _utf8(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("Not text that UTF-8 can carry.") from None
+
+
 class EnvelopeSchema(Schema):
     """The envelope as JSON. Keys we do not know are dropped, so that newer publishers may add some."""
 
@@ -89,7 +96,7 @@ class EnvelopeSchema(Schema):
     )
     id = fields.String(
         required=True,
-        validate=validate.Length(1, 200),
+        validate=[validate.Length(1, 200), _utf8],
         metadata={"description": "The sender's id of the event; an id seen within the dedupe window is a duplicate."},
     )
     source = fields.String(required=True, validate=_NAME, metadata={"description": "Who says so."})
@@ -147,9 +154,13 @@ def load(data: object) -> Envelope:
     if not isinstance(data, dict):
         raise InvalidEnvelope("an envelope is a JSON object")
     try:
-        return Envelope(**_SCHEMA.load(data))
+        envelope = Envelope(**_SCHEMA.load(data))
+        encode(envelope)
     except ValidationError as error:
         raise InvalidEnvelope(_listed(error.normalized_messages())) from None
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidEnvelope("event: holds a number or value that JSON has not, or is nested too deeply") from None
+    return envelope
 
 
 def decode(text: bytes) -> Envelope:

@@ -100,6 +100,10 @@ class StoredEvent:
     envelope: bytes | None
     deliveries: Mapping[str, Delivery]
 
+    def waiting(self) -> dict[str, Delivery]:
+        """The deliveries that have not ended, by route."""
+        return {name: each for name, each in self.deliveries.items() if each.state in {"pending", "retrying"}}
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -146,7 +150,7 @@ class Ledger:
         keys = [ACCEPTED, COUNTS, queue]
         for envelope in envelopes:
             keys.append(event_key(envelope.id))
-            args += (envelope.id, envelope.shown, envelope.type, encode(envelope))
+            args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope))
         try:
             answer = self._run("accept", keys, args)
         except redis.RedisError as error:
@@ -171,7 +175,12 @@ class Ledger:
         args: list[Any] = [event.id, event.owner, self._dedupe_window_s, int(more)]
         for result in results:
             delay_us = int(result.delay_s * 1_000_000)
-            args += (result.route, result.state, delay_us, json.dumps(result.record, separators=(",", ":")))
+            args += (
+                result.route,
+                result.state,
+                delay_us,
+                json.dumps(result.record, separators=(",", ":"), default=repr),
+            )
         keys = [event_key(event.id), ACCEPTED, RUNNING, RETRYING, DEAD, COUNTS, SUSPECT]
         answer: bytes = self._run("settle", keys, args)
         return answer.decode()
@@ -331,6 +340,11 @@ def parse_event(id_: str, hash_: Mapping[bytes, bytes]) -> StoredEvent:
         envelope=hash_.get(b"env"),
         deliveries=deliveries,
     )
+
+
+def _text(value: str) -> bytes:
+    """Text for people; JSON allows lone surrogates, UTF-8 does not."""
+    return value.encode("utf-8", "replace")
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -60,7 +60,7 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
 
     RFC 9110, section 10.2.3.
     """
-    value = headers.get("Retry-After", "").strip()
+    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
     if not value:
         return None
     if value.isascii() and value.isdigit():

@@ -175,7 +175,7 @@ def _is_directive(raw: Mapping[str, Any]) -> bool:
 
 def _sources(value: Any, known: set[str] | None) -> frozenset[str]:
     names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("must be the name of a source, or a list of names")
     unknown = sorted(set(names) - known) if known is not None else []
     if unknown:
@@ -186,11 +186,13 @@ def _sources(value: Any, known: set[str] | None) -> frozenset[str]:
 def _handler(name: str) -> Handler:
     module_name, _, function_name = name.partition(":")
     try:
-        handler = getattr(importlib.import_module(module_name), function_name)
-    except ImportError as error:
-        raise ValueError(f"cannot import {module_name}: {error}") from error
-    except AttributeError:
-        raise ValueError(f"{module_name} has no {function_name}") from None
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        # Whatever a team's module does while it is imported is a problem of this route, to be told with the others.
+        raise ValueError(f"cannot import {module_name}: {type(error).__name__}: {error}") from error
+    handler = getattr(module, function_name, None)
+    if handler is None:
+        raise ValueError(f"{module_name} has no {function_name}")
     if not callable(handler):
         raise ValueError(f"{name} is not a function")  # noqa: TRY004 - a configuration problem, reported as the others
     return handler  # type: ignore[no-any-return]

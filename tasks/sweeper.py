@@ -59,9 +59,7 @@ class Sweeper:
             log.warning(what, event_id=id_)
 
     def _bury(self, event: StoredEvent) -> None:
-        waiting = {
-            name: delivery for name, delivery in event.deliveries.items() if delivery.state in {"pending", "retrying"}
-        }
+        waiting = event.waiting()
         error = f"{event.crashes} workers died while they worked on it"
         poison = {"reason": "poison", "error": error, "crashes": event.crashes}
         results = [Result(name, "dead", {**delivery.record, **poison}) for name, delivery in waiting.items()]

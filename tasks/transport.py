@@ -57,7 +57,7 @@ def _object(holder: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _body(message: dict[str, Any], encoding: Any) -> Any:
     body = message.get("body")
-    if not isinstance(body, str) or encoding not in {"base64", "utf-8", None}:
+    if not isinstance(body, str) or encoding not in ("base64", "utf-8", None):
         raise Unusable("undecodable", "the body is no text, or of an unknown body_encoding")
     try:
         return json.loads(b64decode(body, validate=True) if encoding == "base64" else body)

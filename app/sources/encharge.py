@@ -79,6 +79,8 @@ def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: d
     if not name:
         text = "a webhook's body names no event: subscribe it at /webhooks/<source>/<event-name>"
         raise Refusal(400, "event_name_missing", text)
+    if len(name) > _MOST_OF_A_NAME:
+        raise Refusal(400, "invalid_event", f"the event name is longer than {_MOST_OF_A_NAME} characters")
     people = body.get("endUserData") or [None]
     payload = body.get("eventPayload")
     payload = {} if payload is None else payload
@@ -147,4 +149,4 @@ def _milliseconds(value: Any) -> datetime | None:
 
 
 def _rfc3339(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

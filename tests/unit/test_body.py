@@ -18,13 +18,10 @@ from app.source import Refusal
 MOST = 1000
 
 
-def request(data: bytes = b"{}", **headers: str | None) -> Request:
-    named = {name.replace("_", "-"): value for name, value in headers.items() if value is not None}
-    environ = EnvironBuilder(method="POST", data=data, headers={"Content-Type": "application/json", **named}).get_environ()
-    if "Content_Length" in headers:
-        environ.pop("CONTENT_LENGTH", None)
-        if headers["Content_Length"] is not None:
-            environ["CONTENT_LENGTH"] = headers["Content_Length"]
+def request(data: bytes = b"{}", *, length: str | None = "its own", **headers: str) -> Request:
+    named = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    environ = EnvironBuilder(method="POST", data=data, headers=named).get_environ()
+    environ["CONTENT_LENGTH"] = str(len(data)) if length == "its own" else length
     return Request(environ)
 
 
@@ -43,18 +40,29 @@ def test_a_body_within_the_limit(size: int) -> None:
 def test_too_large() -> None:
     """One byte more is refused before it is read."""
     assert refused(lambda: read(request(b"x" * (MOST + 1)), MOST)) == (413, "too_large")
-    assert refused(lambda: read(request(b"x", Content_Length="99999999999"), MOST)) == (413, "too_large")
+    assert refused(lambda: read(request(b"x", length="99999999999"), MOST)) == (413, "too_large")
 
 
-@pytest.mark.parametrize("length", [None, "", "x", "1.5"])
-def test_no_length(length: str | None) -> None:
-    """Without a usable Content-Length nothing is read."""
-    assert refused(lambda: read(request(Content_Length=length), MOST)) == (411, "length_required")
+def test_no_length() -> None:
+    """Without a Content-Length nothing is read."""
+    assert refused(lambda: read(request(length=None), MOST)) == (411, "length_required")
+
+
+@pytest.mark.parametrize("length", ["x", "-1"])
+def test_a_length_that_is_none(length: str) -> None:
+    """It counts as zero: nothing is read."""
+    assert read(request(length=length), MOST) == b""
 
 
 @pytest.mark.parametrize(
     "media_type",
-    ["application/json", "application/json; charset=utf-8", "Application/JSON", "text/json", "application/cloudevents+json"],
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "Application/JSON",
+        "text/json",
+        "application/cloudevents+json",
+    ],
 )
 def test_json_by_its_names(media_type: str) -> None:
     """Every name of JSON will do."""
@@ -194,7 +202,6 @@ def test_the_message_says_where() -> None:
     assert caught.value.message == "the body is not JSON (line 2, column 10)"
 
 
-@pytest.mark.xfail(strict=True, reason="1e999 becomes infinity, which the envelope cannot carry: the answer is a 500")
 @pytest.mark.parametrize("data", [b"1e999", b'{"a": [-1e999]}'])
 def test_a_number_beyond_all_bounds(data: bytes) -> None:
     """A number that only fits as infinity is refused as NaN is."""

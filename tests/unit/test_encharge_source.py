@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from builders import EMAIL, SAMPLES
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.source import Refusal
@@ -118,7 +119,7 @@ def test_unknown_keys_and_missing_ones() -> None:
 
 
 def test_a_number_beside_a_text_stays_so() -> None:
-    """emailId is a number and flowId a text; both stay what they are."""
+    """EmailId is a number and flowId a text; both stay what they are."""
     sample = next(sample for sample in SAMPLES if sample["event"] == "email-open")
 
     properties = load(json.loads(encode(one(sample)))).event["properties"]
@@ -168,7 +169,6 @@ def test_timestamps(timestamp: Any, occurred_at: str) -> None:
     assert envelope.event["timestamp"] == timestamp
 
 
-@pytest.mark.xfail(strict=True, reason="strftime does not pad years before 1000, so the envelope does not validate")
 def test_a_time_before_the_year_1000() -> None:
     """Nonsense, but a time: four digits of year all the same."""
     assert one({**EVENT, "timestamp": -62_000_000_000_000}).occurred_at == "0005-04-19T09:46:40.000Z"
@@ -180,8 +180,7 @@ def test_the_same_content_is_the_same_event() -> None:
     (later,) = unwrap("encharge", shuffled, None, datetime(2027, 1, 1, tzinfo=UTC))
 
     assert later.id == one(EVENT).id
-    assert one(EVENT).id == "enc-e4e4dcfd"[:4] + one(EVENT).id[4:]
-    assert len(one(EVENT).id) == 44
+    assert re.fullmatch("enc-[0-9a-f]{40}", later.id)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +291,6 @@ def test_a_webhook_needs_its_name_in_the_path(path_name: str | None) -> None:
     assert refusal({"eventPayload": {}}, path_name).code == "event_name_missing"
 
 
-@pytest.mark.xfail(strict=True, reason="the name in the path is not limited, so the envelope does not validate")
 def test_a_long_name_in_the_path_is_refused() -> None:
     """As in the body: 500 characters at most."""
     refusal({"eventPayload": {}}, "x" * 501)
@@ -304,8 +302,10 @@ JSON = st.recursive(
     max_leaves=8,
 )
 #: Times of the years 1000 to 9999, and numbers that are no time.
-TIMESTAMPS = st.integers(-30_000_000_000_000, 250_000_000_000_000) | st.integers(min_value=10**15) | JSON.filter(
-    lambda value: isinstance(value, bool) or not isinstance(value, int | float)
+TIMESTAMPS = (
+    st.integers(-30_000_000_000_000, 250_000_000_000_000)
+    | st.integers(min_value=10**15)
+    | JSON.filter(lambda value: isinstance(value, bool) or not isinstance(value, int | float))
 )
 BODIES = st.fixed_dictionaries(
     {},
@@ -323,6 +323,7 @@ BODIES = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(body=BODIES | JSON, path_name=st.none() | st.text(max_size=500))
 def test_any_json_is_either_refused_or_a_valid_envelope(body: Any, path_name: str | None) -> None:
     """Nothing but Refusal is raised, and what is accepted survives its way through the ledger unchanged."""

@@ -1,7 +1,7 @@
 """When a delivery is tried again, and when it is given up."""
 
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -38,9 +38,7 @@ def test_transient_errors_are_tried_again(kind: type[errors.TransientError]) -> 
     assert decide(kind("x"), 1, 0, POLICY, 0.5) == Again(1.0)
 
 
-@pytest.mark.parametrize(
-    ("attempt", "ceiling"), [(1, 2), (2, 4), (3, 8), (4, 16), (9, 60), (60, 60), (100_000, 60)]
-)
+@pytest.mark.parametrize(("attempt", "ceiling"), [(1, 2), (2, 4), (3, 8), (4, 16), (9, 60), (60, 60), (100_000, 60)])
 def test_the_wait_doubles_up_to_its_limit(attempt: int, ceiling: float) -> None:
     """The longest wait doubles with each attempt, and a high number overflows nothing."""
     policy = Policy(max_attempts=10**6, max_age_s=1e9, base_s=2, max_delay_s=60, retry_after_cap_s=100)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers, MultiDict
 
@@ -78,7 +78,6 @@ def test_anything_else_stays_out(headers: dict[str, str], parameters: dict[str, 
     assert not passes(source(), headers, parameters)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="Basic with a character outside of ASCII is a 500")
 def test_basic_outside_of_ascii() -> None:
     """Junk is no secret, whatever bytes it is made of."""
     assert not passes(source(), {"Authorization": "Basic \xe9"})
@@ -116,6 +115,7 @@ def test_a_secret_outside_of_ascii() -> None:
     assert not passes(target, {}, {"secret": "geheim"})
 
 
+@settings(max_examples=40)
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=30))
 def test_no_header_raises(value: str) -> None:
     """Whatever stands in Authorization is a secret, or none."""

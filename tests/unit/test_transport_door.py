@@ -1,0 +1,165 @@
+"""The door in front of the worker: which messages pass."""
+
+import contextlib
+import json
+from base64 import b64decode, b64encode
+from typing import Any
+
+import pytest
+from builders import REPOSITORY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.queue import ROUTE_TASK, redis_message
+from tasks.transport import Unusable, checked
+
+CASES = json.loads((REPOSITORY / "tests/vectors/malformed_messages.json").read_text())["cases"]
+#: Not the door's business: the message is sound, what it asks for is not; Celery's consumer says so.
+INSIDE = {
+    "unknown task",
+    "unknown task, protocol 1",
+    "bad ETA",
+    "retries is text",
+    "priority is text",
+    "wrong arguments",
+}
+
+
+def raw(case: dict[str, Any]) -> bytes:
+    message = case["message"]
+    if isinstance(message, dict):
+        return json.dumps(message).encode()
+    kind, _, text = message.partition(":")
+    return b64decode(text) if kind == "base64" else text.encode()
+
+
+def good(**changes: Any) -> dict[str, Any]:
+    message = json.loads(redis_message(ROUTE_TASK, [["e1"]], shadow="x", argsrepr="x"))
+    return {**message, **changes}
+
+
+def passes(message: Any) -> dict[str, Any]:
+    return checked(json.dumps(message).encode())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case["stock"] == "runs"], ids=lambda case: case["name"])
+def test_what_runs_passes(case: dict[str, Any]) -> None:
+    """Protocol 2 and 1, base64 or plain, as clients in other languages write them."""
+    assert checked(raw(case)) == case["message"]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case["name"] in INSIDE], ids=lambda case: case["name"])
+def test_sound_messages_pass(case: dict[str, Any]) -> None:
+    """A message of sound form reaches the consumer, which judges what it asks for."""
+    assert checked(raw(case)) == case["message"]
+
+
+REFUSED = [case for case in CASES if case["stock"] != "runs" and case["name"] not in INSIDE]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["name"])
+def test_what_would_end_a_worker_stays_outside(case: dict[str, Any]) -> None:
+    """Each with a reason that a dead letter may have."""
+    with pytest.raises(Unusable) as caught:
+        checked(raw(case))
+
+    assert caught.value.reason == (
+        "invalid" if case["name"] in {"pickle", "kwargs null, protocol 1"} else "undecodable"
+    )
+
+
+def test_no_case_is_forgotten() -> None:
+    """The cases that crash or lose something are all among those refused."""
+    harmful = ("exits", "crashes", "reconnects", "lost")
+
+    assert {case["name"] for case in CASES if any(word in case["stock"] for word in harmful)} <= {
+        case["name"] for case in REFUSED
+    }
+
+
+def test_our_own_ticket_passes() -> None:
+    """The door knows the house's own."""
+    ticket = good()
+
+    assert passes(ticket) == ticket
+
+
+@pytest.mark.parametrize(
+    "body",
+    [[], [[]], [[], {}], [[], {}, {}, {}], [{}, {}, {}], [[], [], {}], [[], {}, []], {}, None, "x", 5],
+)
+def test_the_body_of_protocol_2(body: Any) -> None:
+    """A list of arguments, an object of named ones, an object of options or null."""
+    with pytest.raises(Unusable):
+        passes(good(body=b64encode(json.dumps(body).encode()).decode()))
+
+
+def test_options_may_be_null() -> None:
+    """Some clients send no options."""
+    assert passes(good(body=b64encode(b"[[], {}, null]").decode()))
+
+
+@pytest.mark.parametrize("headers", [[], 0, "", False, [1], "x", 5])
+def test_headers_of_another_kind(headers: Any) -> None:
+    """With a body of protocol 2 there is no task without headers."""
+    with pytest.raises(Unusable):
+        passes(good(headers=headers))
+
+
+@pytest.mark.parametrize("encoding", [[], {}])
+def test_body_encoding_of_another_kind(encoding: Any) -> None:
+    """Neither of the known words: unusable."""
+    message = good()
+    message["properties"]["body_encoding"] = encoding
+
+    with pytest.raises(Unusable):
+        passes(message)
+
+
+@settings(max_examples=30)
+@given(st.binary(max_size=60))
+def test_no_bytes_raise_anything_else(data: bytes) -> None:
+    """Whatever is pushed onto the list is a message or unusable."""
+    with contextlib.suppress(Unusable):
+        checked(data)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+PLACES = [
+    ("body",),
+    ("content-type",),
+    ("content-encoding",),
+    ("headers",),
+    ("headers", "task"),
+    ("headers", "id"),
+    ("properties",),
+    ("properties", "body_encoding"),
+    ("properties", "delivery_tag"),
+    ("properties", "delivery_info"),
+    ("properties", "delivery_info", "exchange"),
+    ("properties", "delivery_info", "routing_key"),
+]
+
+
+@settings(max_examples=60)
+@given(place=st.sampled_from(PLACES), value=SCALARS, gone=st.booleans())
+def test_no_broken_ticket_raises_anything_else(place: tuple[str, ...], value: Any, gone: bool) -> None:
+    """One thing wrong, or missing, anywhere: a message or unusable."""
+    message = good()
+    holder = message
+    for key in place[:-1]:
+        holder = holder[key]
+    if gone:
+        del holder[place[-1]]
+    else:
+        holder[place[-1]] = value
+
+    with contextlib.suppress(Unusable):
+        passes(message)
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000])
+def test_depth(data: bytes) -> None:
+    """Nesting without end is undecodable."""
+    with pytest.raises(Unusable):
+        checked(data)
