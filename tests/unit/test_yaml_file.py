@@ -138,5 +138,5 @@ def test_an_empty_file(tmp_path: Path, text: str) -> None:
 
 def test_an_anchor_within_itself(tmp_path: Path) -> None:
     """Refused, with its line."""
-    with pytest.raises(ConfigurationRefused, match=":1: .*contains itself"):
+    with pytest.raises(ConfigurationRefused, match=r":1: .*contains itself"):
         read(file(tmp_path, "a: &a [*a]\n"))
