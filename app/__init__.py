@@ -1,11 +1,14 @@
 """HTTP in: verify, wrap, enqueue, answer. Knows no handler."""
 
+import json
 from collections.abc import Mapping
 
-from flask import Flask
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
 
-from app import health, webhooks
+from app import health
 from app.source import Source
+from app.webhooks import Webhooks
 from tasks.ledger import Ledger
 from tasks.queue import Queue
 
@@ -13,6 +16,15 @@ from tasks.queue import Queue
 def create_app(sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> Flask:
     """The web application; everything it needs is handed in."""
     app = Flask("event-router", static_folder=None)
-    webhooks.add(app, sources, queue)
     health.add(app, queue, ledger)
+    app.register_error_handler(HTTPException, _error)
+    app.wsgi_app = Webhooks(sources, queue, app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+def _error(error: HTTPException) -> Response:
+    """Every error as JSON `{code, message}`, with the headers that belong to it (Allow, …)."""
+    data = {"code": error.name.lower().replace(" ", "_"), "message": error.name}
+    ours = Response(json.dumps(data), error.code or 500, mimetype="application/json")
+    ours.headers.extend([pair for pair in error.get_response().headers if pair[0] not in ours.headers])
+    return ours

@@ -6,8 +6,7 @@ import re
 import zlib
 from typing import Any, Final, NoReturn
 
-from flask import Request
-
+from app.incoming import Incoming, too_large
 from app.source import Refusal
 
 _JSON_TYPES: Final = frozenset({"application/json", "text/json"})
@@ -16,21 +15,15 @@ _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 _STRING_OR_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
-def read(request: Request, max_bytes: int) -> bytes:
+def read(incoming: Incoming, max_bytes: int) -> bytes:
     """The body, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
-    if request.content_length is None:
-        raise Refusal(411, "length_required", "send a Content-Length")
-    if request.content_length > max_bytes:
-        raise _too_large(max_bytes)
-    media_type = request.mimetype
+    media_type = incoming.header("CONTENT_TYPE").partition(";")[0].strip().lower()
     if media_type not in _JSON_TYPES and not media_type.endswith("+json"):
         raise Refusal(415, "unsupported_media_type", "Content-Type must be application/json")
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip"}:
+    encoding = incoming.header("CONTENT_ENCODING").strip().lower()
+    if encoding not in {"", "identity", "gzip"}:
         raise Refusal(415, "unsupported_encoding", "Content-Encoding must be gzip, or absent")
-    body = request.get_data(cache=False)
-    if len(body) != request.content_length:
-        raise Refusal(400, "incomplete_body", "the body is shorter than its Content-Length")
+    body = incoming.read(max_bytes)
     return _unpacked(body, max_bytes) if encoding == "gzip" else body
 
 
@@ -83,11 +76,7 @@ def _unpacked(body: bytes, max_bytes: int) -> bytes:
     except zlib.error:
         raise Refusal(400, "invalid_gzip", "the body is not gzip") from None
     if len(content) > max_bytes:
-        raise _too_large(max_bytes)
-    if not unpacker.eof:
-        raise Refusal(400, "invalid_gzip", "the gzip body is cut off")
+        raise too_large(max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise Refusal(400, "invalid_gzip", "the gzip body is cut off, or something follows it")
     return content
-
-
-def _too_large(max_bytes: int) -> Refusal:
-    return Refusal(413, "too_large", f"the body is larger than {max_bytes} bytes")

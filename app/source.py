@@ -5,9 +5,10 @@ import dataclasses
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
@@ -26,20 +27,17 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
         super().__init__(f"{status} {code}")
 
+    @property
+    def answer(self) -> dict[str, str]:
+        """The body of the answer."""
+        return {"code": self.code, "message": self.message}
+
 
 Unwrap = Callable[[str, Any, str | None, datetime], Sequence[Envelope]]
 """(source name, decoded body, event name from the path or None, time of receipt) → one envelope for each event.
 
 Raises Refusal(400, …) when the body is not what this kind of source sends.
 """
-
-
-class Headers(Protocol):
-    """Request headers, by case-insensitive name."""
-
-    def get(self, key: str, default: str) -> str:
-        """The header's value, or the default."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +52,27 @@ class Source:
     max_body_bytes: int = 262_144
     max_depth: int = 64
 
-    def verify(self, headers: Headers, parameters: Headers) -> None:
+    @cached_property
+    def _known(self) -> tuple[bytes, ...]:
+        return tuple(sha256(secret.encode()).digest() for secret in self.secrets)
+
+    @cached_property
+    def _header_key(self) -> str:
+        return self.secret_header.upper().replace("-", "_")
+
+    def verify(self, header: Callable[[str], str], parameter: Callable[[str], str]) -> None:
         """Let a request pass that knows one of our secrets, in any of the places where senders can put it.
 
         Authorization Bearer, Authorization Basic (as user or password), a header, a query parameter. Compared in
-        constant time, and always with every secret. Raises Refusal(401).
+        constant time, and always with every secret. `header` takes names as CGI has them. Raises Refusal(401).
         """
-        offered = _offered(headers.get("Authorization", ""))
-        offered += [headers.get(self.secret_header, ""), parameters.get(self.secret_parameter, "")]
-        known = [sha256(secret.encode()).digest() for secret in self.secrets]
+        offered = _offered(header("AUTHORIZATION"))
+        offered += [header(self._header_key), parameter(self.secret_parameter)]
         passed = False
-        for value in offered:
+        for value in filter(None, offered):
             digest = sha256(value.encode("utf-8", "surrogateescape")).digest()
-            for secret in known:
-                passed |= hmac.compare_digest(digest, secret) and value != ""
+            for secret in self._known:
+                passed |= hmac.compare_digest(digest, secret)
         if not passed:
             raise Refusal(401, "unauthorized", "no valid secret", {"WWW-Authenticate": 'Bearer, Basic realm="events"'})
 

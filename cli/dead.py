@@ -11,6 +11,7 @@ import click
 from cli.connection import Connection, open_connection
 from cli.table import table
 from tasks.dead_letter import DeadLetter, Filter, moment
+from tasks.envelope import RESERVED
 from tasks.errors import REASONS
 from tasks.replay import Replay, plan
 
@@ -104,7 +105,7 @@ def replay(
 ) -> None:
     """Put dead letters back: only the route that failed, never one that succeeded."""
     connection = open_connection(environ)
-    if repaired is not None and not (len(ids) == 1 and ids[0].startswith("quarantine:")):
+    if repaired is not None and not (len(ids) == 1 and ids[0].startswith(RESERVED)):
         raise click.UsageError("--repaired goes with one id of a quarantined message")
     planned = plan(_chosen(connection, ids, filters, everything=everything))
     done = None

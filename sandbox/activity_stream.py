@@ -21,9 +21,7 @@ Post = Callable[[Json], int]
 class ActivityStream:
     """Posts changes one after the other from a single thread, once each, in their order."""
 
-    def __init__(
-        self, url: str, secret: str = "", *, post: Post | None = None, queue_size: int = _QUEUE_SIZE
-    ) -> None:
+    def __init__(self, url: str, secret: str = "", *, post: Post | None = None, queue_size: int = _QUEUE_SIZE) -> None:
         self._post = post or _poster(url, secret)
         self._queue: Queue[Change] = Queue(queue_size)
         self._lock = Lock()

@@ -72,9 +72,7 @@ class RestObjects:
         with self._state.lock:
             return jsonify({"object": self._item(name, item_id, external_id).as_object()})
 
-    def update_object(
-        self, name: str, item_id: str | None = None, external_id: str | None = None
-    ) -> Response:
+    def update_object(self, name: str, item_id: str | None = None, external_id: str | None = None) -> Response:
         """Fields of an object that exists → {"object"}."""
         data = json_object(request)
         new_external_id = data.get("externalId")
@@ -83,9 +81,7 @@ class RestObjects:
             item = self._state.objects.update(item, new_external_id and str(new_external_id), data)
         return jsonify({"object": item.as_object()})
 
-    def delete_object(
-        self, name: str, item_id: str | None = None, external_id: str | None = None
-    ) -> Response:
+    def delete_object(self, name: str, item_id: str | None = None, external_id: str | None = None) -> Response:
         """→ 204."""
         with self._state.changing():
             self._state.objects.delete(self._item(name, item_id, external_id))

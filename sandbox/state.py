@@ -109,9 +109,7 @@ class State:
             tied.setdefault((line.to_object, line.to_id), []).append(_end(line.from_object, line.from_id))
         return {
             "people": [one.as_json() | {"associated": tied.get(("person", one.id), [])} for one in people],
-            "objects": [
-                one.as_json() | {"associated": tied.get((one.object_name, str(one.id)), [])} for one in items
-            ],
+            "objects": [one.as_json() | {"associated": tied.get((one.object_name, str(one.id)), [])} for one in items],
             "events": [event.as_json() for event in events],
             "counts": counts,
         }

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from tasks.envelope import RESERVED
 from tasks.ledger import COUNTS, NO_ROUTE, Ledger, StoredEvent
 
 QUARANTINE: Final = "router:quarantine"
@@ -77,8 +78,8 @@ class DeadLetters:
 
     def get(self, id_: str) -> DeadLetter | None:
         """One by its id."""
-        if id_.startswith("quarantine:"):
-            return self._message(id_.partition(":")[2])
+        if id_.startswith(RESERVED):
+            return self._message(id_.removeprefix(RESERVED))
         event_id, _, route = id_.rpartition(":")
         event = self._ledger.event(event_id)
         if event is None or route not in event.deliveries or event.deliveries[route].state != "dead":
@@ -88,8 +89,8 @@ class DeadLetters:
 
     def discard(self, id_: str) -> bool:
         """Throw one away for good; False when there is none of that id."""
-        if id_.startswith("quarantine:"):
-            gone = self._take(id_.partition(":")[2])
+        if id_.startswith(RESERVED):
+            gone = self._take(id_.removeprefix(RESERVED))
             if gone:
                 self._client.hincrby(COUNTS, f"source/{MESSAGES}/discarded", 1)
             return gone
@@ -148,7 +149,7 @@ class DeadLetters:
         if not hash_:
             return None
         return DeadLetter(
-            id=f"quarantine:{id_}",
+            id=f"{RESERVED}{id_}",
             reason=hash_[b"reason"].decode(),
             error=hash_[b"error"].decode(),
             source=MESSAGES,

@@ -139,7 +139,8 @@ class Deliverer:
             error = raised
         duration_ms = round((time.monotonic() - clock) * 1000)
         entry = {
-            "number": len(earlier) + event.crashes + 1,
+            # A crash was an attempt too, though nobody was left to write it down.
+            "number": record.get("made", 0) + max(0, event.crashes - record.get("crashes", 0)) + 1,
             "at": datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
             "duration_ms": duration_ms,
             "status": run.response.status if run.response else None,
@@ -159,11 +160,12 @@ class Deliverer:
         )
         if error is None:
             # A settled delivery keeps only what an operator looks for; the rest would outlive its use in Redis.
-            done = {"attempts": [*earlier, entry][-_MOST_ATTEMPTS_KEPT:]} if earlier else {"attempts": [entry]}
-            return Result(name, outcome, done)
+            return Result(name, outcome, {"attempts": [*earlier, entry][-_MOST_ATTEMPTS_KEPT:]})
         record |= {
             "attempts": [*earlier, entry][-_MOST_ATTEMPTS_KEPT:],
             "tried": tried,
+            "made": entry["number"],
+            "crashes": event.crashes,
             "since": since,
             "sent": run.sent,
             **_failure(error),

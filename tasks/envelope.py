@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import re
+from datetime import datetime
 from typing import Any, Final
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
@@ -14,9 +15,14 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from tasks.errors import InvalidEnvelope
 
 VERSION: Final = 1
+#: What ids of quarantined messages begin with; no event's id may.
+RESERVED: Final = "quarantine:"
 
+_to_json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _MOST_OF_A_NAME: Final = 80
 _ADDRESS: Final = re.compile(r"[^\s@:=/-]+@[^\s@]+")
+#: In a value nothing but blanks is certain not to belong to an address.
+_ADDRESS_IN_VALUE: Final = re.compile(r"\S+@\S+")
 #: RFC 3339 in UTC, with a fraction of up to six digits.
 _UTC_TIME: Final = validate.Regexp(
     r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$(?!\n)", error="Not a RFC 3339 time in UTC."
@@ -49,7 +55,10 @@ class Envelope:
     @property
     def shown(self) -> str:
         """What Flower and logs call it: `encharge · added-tag-vip`."""
-        return shown(self.source, self.name)
+        if self.value is None:
+            return shown(self.source, self.name)
+        begin = self.name[: -len(self.value)] if self.value else self.name
+        return shown(self.source, begin + _ADDRESS_IN_VALUE.sub("…", self.value))
 
     @functools.cached_property
     def view(self) -> dict[str, Any]:
@@ -75,11 +84,20 @@ def shown(source: str, what: str) -> str:
     return f"{source} · {_ADDRESS.sub('…', what)[:_MOST_OF_A_NAME]}"
 
 
-def _utf8(value: str) -> None:
+def _plain_id(value: str) -> None:
+    if value.startswith(RESERVED):
+        raise ValidationError(f"Must not begin with {RESERVED}.")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise ValidationError("Not text that UTF-8 can carry.") from None
+
+
+def _real_time(value: str) -> None:
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise ValidationError("Not a RFC 3339 time in UTC.") from None
 
 
 class EnvelopeSchema(Schema):
@@ -96,7 +114,7 @@ class EnvelopeSchema(Schema):
     )
     id = fields.String(
         required=True,
-        validate=[validate.Length(1, 200), _utf8],
+        validate=[validate.Length(1, 200), _plain_id],
         metadata={"description": "The sender's id of the event; an id seen within the dedupe window is a duplicate."},
     )
     source = fields.String(required=True, validate=_NAME, metadata={"description": "Who says so."})
@@ -120,10 +138,10 @@ class EnvelopeSchema(Schema):
         metadata={"description": "The person or object the event is about: the key of ordering; null = no ordering."},
     )
     received_at = fields.String(
-        required=True, validate=_UTC_TIME, metadata={"description": "When it was taken; RFC 3339, UTC."}
+        required=True, validate=[_UTC_TIME, _real_time], metadata={"description": "When it was taken; RFC 3339, UTC."}
     )
     occurred_at = fields.String(
-        required=True, validate=_UTC_TIME, metadata={"description": "When it happened; RFC 3339, UTC."}
+        required=True, validate=[_UTC_TIME, _real_time], metadata={"description": "When it happened; RFC 3339, UTC."}
     )
     event = fields.Dict(
         keys=fields.String(), required=True, metadata={"description": "What happened, as the source said it."}
@@ -143,7 +161,7 @@ def encode(envelope: Envelope) -> bytes:
     data = {name: getattr(envelope, name) for name in _FIELDS}
     if envelope.raw is None:
         del data["raw"]
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _to_json(data).encode("ascii")
 
 
 def load(data: object) -> Envelope:

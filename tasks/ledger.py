@@ -38,6 +38,7 @@ from redis.retry import Retry
 
 from tasks.envelope import Envelope, encode
 from tasks.errors import QueueFull, QueueUnavailable
+from tasks.kept_script import KeptScript
 
 ACCEPTED: Final = "router:accepted"
 RUNNING: Final = "router:running"
@@ -55,6 +56,7 @@ APART_FROM: Final = 2
 #: Makes the ticket of one event: (id, label) → what is pushed onto the queue's list; empty = nothing is pushed.
 TicketFor = Callable[[str, str], bytes]
 
+_UNSEEN_QUEUE_S: Final = 60
 _SCRIPTS: Final = Path(__file__).with_name("ledger")
 
 
@@ -132,8 +134,11 @@ class Ledger:
         self._max_waiting = max_waiting
         self._dedupe_window_s = dedupe_window_s
         self._lease_us = int(lease_s * 1_000_000)
+        self._accept = KeptScript(client, (_SCRIPTS / "accept.lua").read_bytes())
         self._scripts = {
-            path.stem: client.register_script(path.read_bytes()) for path in sorted(_SCRIPTS.glob("*.lua"))
+            path.stem: client.register_script(path.read_bytes())
+            for path in sorted(_SCRIPTS.glob("*.lua"))
+            if path.stem != "accept"
         }
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -152,7 +157,7 @@ class Ledger:
             keys.append(event_key(envelope.id))
             args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope))
         try:
-            answer = self._run("accept", keys, args)
+            answer = self._accept(keys, args)
         except redis.RedisError as error:
             raise QueueUnavailable(type(error).__name__) from error
         if answer[0] == b"full":
@@ -203,7 +208,12 @@ class Ledger:
         pipe.get(CLAIMED)
         pipe.llen(queue)
         expired, due, old, claimed, length = pipe.execute()
-        overtaken_before = float("inf") if length == 0 else float(claimed or 0)
+        overtaken_before = float(claimed or 0)
+        if not queue:
+            # Another broker's queue, whose length nobody tells us: with time enough, a ticket counts as lost.
+            overtaken_before = max(overtaken_before, now - _UNSEEN_QUEUE_S * 1_000_000)
+        elif length == 0:
+            overtaken_before = float("inf")
         lost = [(id_, score) for id_, score in old if score < overtaken_before]
         labels = self._labels([*expired, *due, *(id_ for id_, _ in lost)])
         return Overdue(

@@ -2,13 +2,16 @@
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from tasks.dead_letter import DeadLetters
 from tasks.envelope import Envelope, load
-from tasks.errors import InvalidEnvelope
+from tasks.errors import InvalidEnvelope, QueueUnavailable
 from tasks.queue import PUBLISH_TASK, Queue, redis_message
+
+_BETWEEN_TRIES_S: Final = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,4 +31,14 @@ class Publishing:
                 raw = redis_message(PUBLISH_TASK, [item], shadow=None, argsrepr="(replayed)")
                 self.letters.quarantine(raw, error.reason, f"InvalidEnvelope: {error}", PUBLISH_TASK)
         for _, envelopes in itertools.groupby(good, lambda envelope: envelope.source):
-            self.queue.accept(list(envelopes))
+            self._accept(list(envelopes))
+
+    def _accept(self, envelopes: list[Envelope]) -> None:
+        # The message is acknowledged already: as long as Redis is away there is nobody else to remember it.
+        while True:
+            try:
+                self.queue.accept(envelopes)
+            except QueueUnavailable:
+                time.sleep(_BETWEEN_TRIES_S)
+            else:
+                return

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tasks.dead_letter import DeadLetter, DeadLetters
-from tasks.envelope import shown
+from tasks.envelope import RESERVED, shown
 from tasks.ledger import Ledger
 from tasks.queue import Queue
 
@@ -43,8 +43,8 @@ class Replay:
         return sum(self._one(id_, repaired) for id_ in ids)
 
     def _one(self, id_: str, repaired: bytes | None) -> bool:
-        if id_.startswith("quarantine:"):
-            return self.letters.release(id_.partition(":")[2], self.queue.key, repaired)
+        if id_.startswith(RESERVED):
+            return self.letters.release(id_.removeprefix(RESERVED), self.queue.key, repaired)
         event_id, _, route = id_.rpartition(":")
         event = self.ledger.event(event_id)
         if event is None or route not in event.deliveries:
@@ -64,6 +64,7 @@ def _second_life(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     return {
         "attempts": list(record.get("attempts", ())),
+        "made": record.get("made", 0),
         "tried": 0,
         "since": time.time(),
         "sent": record.get("sent", 0),

@@ -44,8 +44,23 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("undecodable", "delivery_info without a text routing_key")
     if message.get("content-type") != _JSON:
         raise Unusable("invalid", "content-type must be application/json; nothing else is read")
+    if not isinstance(message.get("content-encoding"), str | None):
+        raise Unusable("invalid", "content-encoding must be a text")
     _check_call(message.get("headers") or {}, _body(message, properties.get("body_encoding")))
     return message
+
+
+def _check_headers(headers: dict[str, Any]) -> None:
+    """What Celery's strategy takes apart without looking; it would raise in the consumer, not in the task."""
+    limits, stamps = headers.get("timelimit"), headers.get("stamped_headers")
+    if limits and not (isinstance(limits, list) and len(limits) == 2):  # noqa: PLR2004 - hard and soft
+        raise Unusable("invalid", "timelimit must be a list of two")
+    if stamps is not None and not (isinstance(stamps, list) and all(isinstance(stamp, str) for stamp in stamps)):
+        raise Unusable("invalid", "stamped_headers must be a list of texts")
+    for name, kinds in (("eta", str), ("expires", str | int | float)):
+        value = headers.get(name)
+        if value is not None and (not isinstance(value, kinds) or value == ""):
+            raise Unusable("invalid", f"{name} must be a time")
 
 
 def _object(holder: dict[str, Any], key: str) -> dict[str, Any]:
@@ -72,6 +87,7 @@ def _check_call(headers: Any, body: Any) -> None:
     call = headers if "task" in headers else body
     if not isinstance(call, dict) or not isinstance(call.get("task"), str) or not isinstance(call.get("id"), str):
         raise Unusable("undecodable", "no task name or no id")
+    _check_headers(call)
     if call is headers:
         shape = [list, dict, dict | None]
         if not isinstance(body, list) or not (len(body) == len(shape) and all(map(isinstance, body, shape))):
@@ -121,7 +137,8 @@ class Channel(stock.Channel):
 
     def _take(self, raw: bytes, queue: str) -> None:
         try:
-            message = checked(raw)
+            # Replies to remote control (inspect, Flower) are no tasks, and come through queues of their own.
+            message = json.loads(raw) if queue.endswith(".pidbox") else checked(raw)
         except Unusable as unusable:
             with self.conn_or_acquire() as client:
                 quarantine(client, raw, unusable.reason, str(unusable), "message")

@@ -106,12 +106,12 @@ def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishin
     worker = f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"
     claims = itertools.count(1)
 
-    @app.task(name=ROUTE_TASK)
+    @app.task(name=ROUTE_TASK, shared=False)
     def route(ids: list[str]) -> None:
         # The process id: children of a pool of processes share what was made before the fork.
         deliverer.work(ids, f"{worker}:{os.getpid()}:{next(claims)}")
 
-    @app.task(name=PUBLISH_TASK)
+    @app.task(name=PUBLISH_TASK, shared=False)
     def publish(*events: Any, **named: Any) -> None:
         published.take([*events, *named.values()])
 

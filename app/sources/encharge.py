@@ -62,16 +62,10 @@ def _stream_event(source: str, event: dict[str, Any], received_at: datetime) -> 
     if not isinstance(name, str) or not 0 < len(name) <= _MOST_OF_A_NAME:
         raise Refusal(400, "invalid_event", f"event must be a text of 1 to {_MOST_OF_A_NAME} characters")
     user = _object(event, "user")
-    properties = _object(event, "properties")
+    _object(event, "properties")
     occurred_at = _milliseconds(event.get("timestamp"))
-    content = [
-        name,
-        user.get("id"),
-        user.get("email"),
-        event.get("timestamp"),
-        properties,
-        event.get("object"),
-    ]
+    # All of it: two events that differ anywhere are two. Without a time, the same content later is another event.
+    content = [event] if occurred_at else [event, time.time_ns()]
     return _envelope(source, name, event, _subject(user), received_at, occurred_at, content, None)
 
 

@@ -125,7 +125,7 @@ def test_a_webhook_names_its_event_in_the_path(client: FlaskClient, queue: FakeQ
         ({"headers": {"Authorization": "Bearer wrong"}}, 401, "unauthorized"),
         ({"path": "/webhooks/nobody"}, 404, "unknown_source"),
         ({"path": "/elsewhere"}, 404, "not_found"),
-        ({"path": "/webhooks/"}, 404, "not_found"),
+        ({"path": "/webhooks/"}, 404, "unknown_source"),
         ({"environ_overrides": {"CONTENT_LENGTH": None}}, 411, "length_required"),
         ({"data": b" " * 2001}, 413, "too_large"),
         ({"content_type": "text/plain"}, 415, "unsupported_media_type"),

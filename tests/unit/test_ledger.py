@@ -89,7 +89,11 @@ def test_full() -> None:
 
 def test_redis_away(ledger: Ledger) -> None:
     """Its error has one name, and no text of the server's."""
-    ledger._scripts["accept"] = lambda **_: (_ for _ in ()).throw(redis.ConnectionError("quotes something"))
+
+    def lost(*_: object) -> None:
+        raise redis.ConnectionError("quotes something")
+
+    ledger._accept = lost  # type: ignore[assignment]
 
     with pytest.raises(QueueUnavailable, match=r"^ConnectionError$"):
         accept(ledger, "e1")

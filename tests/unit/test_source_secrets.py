@@ -24,7 +24,8 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 def refusal(target: Source, headers: dict[str, str], parameters: dict[str, str]) -> Refusal | None:
     try:
-        target.verify(Headers(headers), MultiDict(parameters))
+        given, asked = Headers(headers), MultiDict(parameters)
+        target.verify(lambda name: given.get(name.replace("_", "-"), ""), lambda name: asked.get(name, ""))
     except Refusal as refused:
         return refused
     return None

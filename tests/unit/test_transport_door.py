@@ -116,9 +116,6 @@ def test_body_encoding_of_another_kind(encoding: Any) -> None:
         passes(message)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Celery takes these for granted too: its consumer raises, in every worker in turn"
-)
 @pytest.mark.parametrize(
     ("place", "value"),
     [
