@@ -8,12 +8,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import requests
-from conftest import wait
+from conftest import Router, wait
 
 COMMAND = [sys.executable, "-c", "from cli.main import main; main()"]
 KINDS = json.loads((Path(__file__).parents[2] / "cli" / "samples" / "encharge.json").read_text())
@@ -191,3 +191,13 @@ def test_nothing_starts_without_a_secret(folder: Path) -> None:
     assert worker.returncode == 1
     assert "environment: LEASE_S: must be a number (it is 'never')" in worker.stderr
     assert "Traceback" not in worker.stderr
+
+
+def test_remote_control_leaves_no_dead_letters(make_router: Callable[..., Router]) -> None:
+    """`celery inspect ping` is answered through queues of its own, which our channel lets pass."""
+    router = make_router()
+    router.start_worker()
+    ping = [sys.executable, "-m", "celery", "-A", "tasks", "inspect", "ping", "--timeout", "5"]
+    done = subprocess.run(ping, env=router.environ, capture_output=True, text=True, check=False, timeout=60)
+    assert "pong" in done.stdout, done.stderr
+    assert router.command("dead", "list", "--json") == ""

@@ -25,9 +25,18 @@ WRITE = {"X-Encharge-Token": "sandbox-write-key"}
 API = {"X-Encharge-Token": "sandbox-api-key"}
 
 
-@pytest.fixture
-def app() -> Flask:
+@pytest.fixture(scope="module")
+def shared() -> Flask:
+    """Made once: its many addresses take longer than a test."""
     return create_sandbox()
+
+
+@pytest.fixture
+def app(shared: Flask) -> Flask:
+    client = shared.test_client()
+    client.delete("/_sandbox/state")
+    client.delete("/_sandbox/faults")
+    return shared
 
 
 @pytest.fixture
