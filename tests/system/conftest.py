@@ -76,11 +76,11 @@ class Router:
 
     def start_sandbox(self, *options: str) -> None:
         self.start("sandbox", [*stack.sandbox_command(self.sandbox_port, KEY, KEY), *options])
-        wait(lambda: answers(f"{self.sandbox_url}/_sandbox/health"), 15, "the sandbox answers")
+        wait(lambda: stack.answers(f"{self.sandbox_url}/_sandbox/health"), 15, "the sandbox answers")
 
     def start_web(self) -> None:
         self.start("web", stack.web_command(self.web_port))
-        wait(lambda: answers(f"{self.web_url}/readyz"), 15, "the endpoint answers")
+        wait(lambda: stack.answers(f"{self.web_url}/readyz"), 15, "the endpoint answers")
 
     def start_worker(
         self, name: str = "worker", command: Sequence[str] = stack.WORKER, *, ready: bool = True, **environ: str
@@ -247,13 +247,6 @@ def wait(true: Callable[[], bool], seconds: float, what: str, process: "subproce
         assert process is None or process.poll() is None, f"the process ended instead of: {what}"
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.05)
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=1).ok
-    except requests.RequestException:
-        return False
 
 
 @pytest.fixture
