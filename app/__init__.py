@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from app import health
+from app import health, tracking, webhooks
+from app.doors import Door, Doors
 from app.source import Source
+from app.tracking import Tracking
 from app.webhooks import Webhooks
 from tasks.ledger import Ledger
 from tasks.queue import Queue
@@ -18,7 +20,11 @@ def create_app(sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> F
     app = Flask("event-router", static_folder=None)
     health.add(app, queue, ledger)
     app.register_error_handler(HTTPException, _error)
-    app.wsgi_app = Webhooks(sources, queue, app.wsgi_app)  # type: ignore[method-assign]
+    doors: dict[str, Door] = {
+        webhooks.PREFIX: Webhooks(sources, queue),
+        tracking.PREFIX: Tracking(sources, queue, ledger),
+    }
+    app.wsgi_app = Doors(doors, app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

@@ -16,10 +16,15 @@ _STRING_OR_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re
 
 
 def read(incoming: Incoming, max_bytes: int) -> bytes:
-    """The body, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
+    """The JSON body, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
     media_type = incoming.header("CONTENT_TYPE").partition(";")[0].strip().lower()
     if media_type not in _JSON_TYPES and not media_type.endswith("+json"):
         raise Refusal(415, "unsupported_media_type", "Content-Type must be application/json")
+    return read_any(incoming, max_bytes)
+
+
+def read_any(incoming: Incoming, max_bytes: int) -> bytes:
+    """The body whatever it is, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
     encoding = incoming.header("CONTENT_ENCODING").strip().lower()
     if encoding not in {"", "identity", "gzip"}:
         raise Refusal(415, "unsupported_encoding", "Content-Encoding must be gzip, or absent")

@@ -33,6 +33,14 @@ class Incoming:
             self._parameters = parse_qs(self._environ.get("QUERY_STRING", ""), max_num_fields=100)
         return self._parameters.get(name, [""])[0]
 
+    def client(self, trusted_proxies: int) -> str:
+        """The sender's address; behind proxies that we trust, what the outermost of them saw."""
+        seen = [part.strip() for part in self.header("X_FORWARDED_FOR").split(",") if part.strip()]
+        if trusted_proxies and seen:
+            return seen[-min(trusted_proxies, len(seen))]
+        address: str = self._environ.get("REMOTE_ADDR", "")
+        return address
+
     def read(self, max_bytes: int) -> bytes:
         """The body as it was sent. Raises Refusal: 411, 413 or 400."""
         given = self.header("CONTENT_LENGTH")

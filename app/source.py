@@ -3,17 +3,18 @@
 import base64
 import dataclasses
 import hmac
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from hashlib import sha256
+from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
 from config.problems import ConfigurationRefused
-from config.yaml_file import read
+from config.yaml_file import YamlFile, read
 from tasks.envelope import Envelope
 
 
@@ -25,6 +26,7 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.headers = dict(headers or {})
+        self.source: str | None = None  # for the log, once it is known
         super().__init__(f"{status} {code}")
 
     @property
@@ -41,12 +43,25 @@ Raises Refusal(400, …) when the body is not what this kind of source sends.
 
 
 @dataclasses.dataclass(frozen=True)
+class Kind:
+    """Whose format a source speaks, and how its requests are known."""
+
+    unwrap: Unwrap | None = None  #: None = not at /webhooks/
+    signed: bool = False  #: the secret signs the body (X-Signature) instead of coming along with it
+    write_keys: bool = False  #: known by write keys, not by secrets; has addresses of its own
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """One sender, as sources.yaml declares it."""
 
     name: str
-    unwrap: Unwrap
-    secrets: tuple[str, ...]
+    unwrap: Unwrap | None
+    secrets: tuple[str, ...] = ()
+    signed: bool = False
+    write_keys: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: name of the key → the key
+    allowed_origins: tuple[str, ...] = ("*",)
+    trusted_proxies: int = 0
     secret_header: str = "X-Webhook-Secret"
     secret_parameter: str = "secret"
     max_body_bytes: int = 262_144
@@ -76,12 +91,47 @@ class Source:
         if not passed:
             raise Refusal(401, "unauthorized", "no valid secret", {"WWW-Authenticate": 'Bearer, Basic realm="events"'})
 
+    def verify_signature(self, signature: str, body: bytes) -> None:
+        """Let a body pass that is signed with one of our secrets. Raises Refusal(401).
+
+        X-Signature of Segment's Webhooks destination: hex HMAC-SHA1 of the body, of a batch only of its first item
+        (github.com/segmentio/action-destinations, packages/destination-actions/src/destinations/webhook). So the
+        signature says nothing of a batch's other items; TLS and an address that nobody knows must do.
+        """
+        signed = _first_item(body)
+        passed = False
+        for secret in self.secrets:
+            expected = hmac.new(secret.encode(), signed, sha1).hexdigest()
+            passed |= hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogateescape"))
+        if not passed:
+            raise Refusal(401, "unauthorized", "no valid signature in X-Signature")
+
+
+def _first_item(body: bytes) -> bytes:
+    """The text of a JSON list's first item, or the whole text. What is no JSON is compared as it is, and fails."""
+    try:
+        text = body.decode()
+        if not text.startswith("["):
+            return body
+        _, end = json.JSONDecoder().raw_decode(text, 1)
+    except (ValueError, RecursionError):
+        return body
+    return text[1:end].encode()
+
 
 def _offered(authorization: str) -> list[str]:
     scheme, _, value = authorization.partition(" ")
+    return [value.strip()] if scheme.lower() == "bearer" else _basic(authorization)
+
+
+def basic_user(authorization: str) -> str | None:
+    """The user of an Authorization header of scheme Basic, with or without a colon behind it."""
+    return next(iter(_basic(authorization)), None)
+
+
+def _basic(authorization: str) -> list[str]:
+    scheme, _, value = authorization.partition(" ")
     value = value.strip()
-    if scheme.lower() == "bearer":
-        return [value]
     if scheme.lower() != "basic":
         return []
     try:
@@ -94,62 +144,123 @@ def _offered(authorization: str) -> list[str]:
 _ENV_NAME: Final = validate.Regexp(r"^[A-Z][A-Z0-9_]*$", error="Must be the name of an environment variable.")
 
 
-def _schema(kinds: Mapping[str, Unwrap]) -> Schema:
-    source: dict[str, fields.Field[Any]] = {
-        "kind": fields.String(
-            required=True, validate=validate.OneOf(kinds, error="No kind of this name; there are: {choices}.")
+_ENV_NAMES: Final[dict[str, fields.Field[Any]]] = {
+    "secrets": fields.List(
+        fields.String(validate=_ENV_NAME),
+        required=True,
+        validate=validate.Length(1, error="Name at least one environment variable."),
+    ),
+    "write_keys": fields.Dict(
+        keys=fields.String(validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -.")),
+        values=fields.String(validate=_ENV_NAME),
+        required=True,
+        validate=validate.Length(1, error="Name at least one write key and its environment variable."),
+    ),
+}
+_LIMITS: Final[dict[str, fields.Field[Any]]] = {
+    "max_depth": fields.Integer(strict=True, validate=validate.Range(4, 500)),
+    "trusted_proxies": fields.Integer(strict=True, validate=validate.Range(0, 10)),
+}
+_WEBHOOK: Final[dict[str, fields.Field[Any]]] = {
+    "max_body_bytes": fields.Integer(strict=True, validate=validate.Range(1024, 64 * 1024 * 1024)),
+}
+_SECRET_PLACES: Final[dict[str, fields.Field[Any]]] = {
+    "secret_header": fields.String(validate=validate.Regexp(r"^[A-Za-z0-9-]+$", error="Not a header's name.")),
+    "secret_parameter": fields.String(validate=validate.Length(1)),
+}
+_ORIGINS: Final[dict[str, fields.Field[Any]]] = {
+    "allowed_origins": fields.List(fields.String(validate=validate.Length(1)), validate=validate.Length(1)),
+}
+
+
+def _entry_schema(kind: Kind) -> Schema:
+    """What an entry of that kind may say."""
+    known_by = "write_keys" if kind.write_keys else "secrets"
+    entry: dict[str, fields.Field[Any]] = {"kind": fields.Raw(), known_by: _ENV_NAMES[known_by], **_LIMITS}
+    if kind.write_keys:
+        entry |= _ORIGINS
+    else:
+        entry |= _WEBHOOK if kind.signed else {**_WEBHOOK, **_SECRET_PLACES}
+    return Schema.from_dict(entry)()
+
+
+class _FileSchema(Schema):
+    version = fields.Integer(required=True, strict=True, validate=validate.Equal(1))
+    sources = fields.Dict(
+        keys=fields.String(
+            validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -, at most 64.")
         ),
-        "secrets": fields.List(
-            fields.String(validate=_ENV_NAME),
-            required=True,
-            validate=validate.Length(1, error="Name at least one environment variable."),
-        ),
-        "secret_header": fields.String(validate=validate.Regexp(r"^[A-Za-z0-9-]+$", error="Not a header's name.")),
-        "secret_parameter": fields.String(validate=validate.Length(1)),
-        "max_body_bytes": fields.Integer(strict=True, validate=validate.Range(1024, 64 * 1024 * 1024)),
-        "max_depth": fields.Integer(strict=True, validate=validate.Range(4, 500)),
-    }
-    name = fields.String(
-        validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -, at most 64.")
+        values=fields.Raw(),
+        required=True,
     )
-    file: dict[str, fields.Field[Any]] = {
-        "version": fields.Integer(required=True, strict=True, validate=validate.Equal(1)),
-        "sources": fields.Dict(keys=name, values=fields.Nested(Schema.from_dict(source)), required=True),
-    }
-    return Schema.from_dict(file)()
 
 
-def load(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Unwrap]) -> dict[str, Source]:
-    """Sources out of a file, their secrets out of the environment.
+def load(path: Path, environ: Mapping[str, str], kinds: Mapping[str, Kind]) -> dict[str, Source]:
+    """Sources out of a file, their secrets and write keys out of the environment.
 
     Raises ConfigurationRefused with every problem. A source of which no secret is set is one: it would be open to all.
     """
     file = read(path)
+    problems: list[str] = []
     try:
-        data = _schema(kinds).load(file.data if file.data is not None else {})
+        _FileSchema().load(file.data if file.data is not None else {})
     except ValidationError as error:
-        raise ConfigurationRefused(tuple(_problems(file, error))) from None
+        problems += _problems(file, error)
+    entries = file.data.get("sources") if isinstance(file.data, dict) else None
     sources = {}
-    problems = []
-    for name, entry in data["sources"].items():
-        secrets = tuple(filter(None, (environ.get(env, "").strip() for env in entry["secrets"])))
-        if not secrets:
-            text = f"none of {', '.join(entry['secrets'])} is set in the environment; anyone could send"
-            problems.append(file.problem(("sources", name, "secrets"), text))
-        options = {key: value for key, value in entry.items() if key not in {"kind", "secrets"}}
-        sources[name] = Source(name=name, unwrap=kinds[entry["kind"]], secrets=secrets, **options)
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        kind, checked = _checked(file, name, entry, kinds, problems)
+        if checked is not None:
+            sources[name] = _source(file, name, kind, checked, environ, problems)
     if problems:
         raise ConfigurationRefused(tuple(problems))
     return sources
 
 
-def _problems(file: Any, error: ValidationError) -> list[str]:
+def _checked(
+    file: YamlFile, name: str, entry: Any, kinds: Mapping[str, Kind], problems: list[str]
+) -> tuple[Kind, dict[str, Any] | None]:
+    """An entry's kind, and the entry when there is nothing wrong with it."""
+    before = len(problems)
+    named = entry.get("kind") if isinstance(entry, dict) else None
+    if isinstance(entry, dict) and (not isinstance(named, str) or named not in kinds):
+        known = f"No kind of this name; there are: {', '.join(kinds)}."
+        text = known if "kind" in entry else "Missing data for required field."
+        problems.append(file.problem(("sources", name, "kind"), text))
+    kind = kinds.get(named, Kind()) if isinstance(named, str) else Kind()
+    try:
+        checked: dict[str, Any] = _entry_schema(kind).load(entry)
+    except ValidationError as error:
+        problems += file.problems(error.normalized_messages(), ("sources", name))
+        return kind, None
+    return kind, checked if len(problems) == before else None
+
+
+def _source(
+    file: YamlFile, name: str, kind: Kind, entry: dict[str, Any], environ: Mapping[str, str], problems: list[str]
+) -> Source:
+    entry = {key: value for key, value in entry.items() if key != "kind"}
+    key = "write_keys" if kind.write_keys else "secrets"
+    named = entry.pop(key)
+    variables = list(named.values()) if kind.write_keys else named
+    if not any(environ.get(variable, "").strip() for variable in variables):
+        text = f"none of {', '.join(variables)} is set in the environment; anyone could send"
+        problems.append(file.problem(("sources", name, key), text))
+    if "allowed_origins" in entry:
+        entry["allowed_origins"] = tuple(entry["allowed_origins"])
+    if kind.write_keys:
+        keys = {each: environ.get(variable, "").strip() for each, variable in named.items()}
+        return Source(name, kind.unwrap, write_keys={each: value for each, value in keys.items() if value}, **entry)
+    secrets = tuple(filter(None, (environ.get(variable, "").strip() for variable in named)))
+    return Source(name, kind.unwrap, secrets, kind.signed, **entry)
+
+
+def _problems(file: YamlFile, error: ValidationError) -> list[str]:
     messages = error.normalized_messages()
-    # marshmallow puts {"key": …, "value": …} between a Dict field and its messages.
+    # marshmallow puts {"key": …} between a Dict field and the messages of its keys.
     sources = messages.get("sources")
     if isinstance(sources, dict):
         messages["sources"] = {
-            name: found.get("value", found.get("key")) if isinstance(found, dict) else found
-            for name, found in sources.items()
+            name: found.get("key", found) if isinstance(found, dict) else found for name, found in sources.items()
         }
     return list(file.problems(messages))

@@ -79,6 +79,11 @@ class Envelope:
         }
 
 
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC as the envelope has it, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def shown(source: str, what: str) -> str:
     """A task's name for people, with anything like an e-mail address left out."""
     return f"{source} · {_ADDRESS.sub('…', what)[:_MOST_OF_A_NAME]}"

@@ -37,7 +37,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from tasks.envelope import Envelope, encode
-from tasks.errors import QueueFull, QueueUnavailable
+from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 from tasks.kept_script import KeptScript
 
 ACCEPTED: Final = "router:accepted"
@@ -146,12 +146,12 @@ class Ledger:
 
     # --- accept -----------------------------------------------------------------------------------------------
 
-    def accept(self, envelopes: Sequence[Envelope], queue: str, ticket: bytes) -> list[bool]:
-        """Write events of one source down and push their ticket, in one step. Gives for each: new (or duplicate).
+    def accept(self, envelopes: Sequence[Envelope], queue: str, tickets: Sequence[bytes]) -> list[bool]:
+        """Write events of one source down and push their tickets, in one step. Gives for each: new (or duplicate).
 
         Raises QueueFull (nothing was taken) or QueueUnavailable (Redis did not say whether it was).
         """
-        args: list[Any] = [self._max_waiting, envelopes[0].source, ticket]
+        args: list[Any] = [self._max_waiting, envelopes[0].source, len(tickets), *tickets]
         keys = [ACCEPTED, COUNTS, queue]
         for envelope in envelopes:
             keys.append(event_key(envelope.id))
@@ -163,6 +163,22 @@ class Ledger:
         if answer[0] == b"full":
             raise QueueFull(f"{self._max_waiting} events wait already")
         return [flag == 1 for flag in answer[1:]]
+
+    def reject(self, envelopes: Sequence[Envelope], errors: Sequence[str]) -> list[bool]:
+        """Keep events of one source as dead letters `invalid`, each with what is wrong. Gives for each: new.
+
+        Raises QueueUnavailable.
+        """
+        args: list[Any] = [envelopes[0].source]
+        keys = [COUNTS, DEAD]
+        for envelope, error in zip(envelopes, errors, strict=True):
+            record = json.dumps({"attempts": [], "reason": InvalidEnvelope.reason, "error": error})
+            keys.append(event_key(envelope.id))
+            args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope), record)
+        try:
+            return [flag == 1 for flag in self._run("reject", keys, args)]
+        except redis.RedisError as error:
+            raise QueueUnavailable(type(error).__name__) from error
 
     # --- work -------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,11 @@
 
 from typing import Final
 
-from app.source import Unwrap
-from app.sources import encharge
+from app.source import Kind
+from app.sources import encharge, segment
 
-KINDS: Final[dict[str, Unwrap]] = {"encharge": encharge.unwrap}
+KINDS: Final[dict[str, Kind]] = {
+    "encharge": Kind(encharge.unwrap),
+    "segment": Kind(write_keys=True),
+    "segment_webhook": Kind(segment.unwrap_webhook, signed=True),
+}

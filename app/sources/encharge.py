@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from app.source import Refusal
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, rfc3339
 
 FORMAT: Final = "encharge"
 
@@ -49,7 +49,7 @@ def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime)
     if "endUserData" in body or "eventPayload" in body:
         return _webhook(source, body, path_name, received_at)
     if "event" in body:
-        return [_stream_event(source, body, received_at)]
+        return [stream_event(source, body, received_at)]
     raise Refusal(
         400,
         "invalid_event",
@@ -57,7 +57,8 @@ def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime)
     )
 
 
-def _stream_event(source: str, event: dict[str, Any], received_at: datetime) -> Envelope:
+def stream_event(source: str, event: dict[str, Any], received_at: datetime) -> Envelope:
+    """One Activity Stream event → its envelope. Raises Refusal(400)."""
     name = event["event"]
     if not isinstance(name, str) or not 0 < len(name) <= _MOST_OF_A_NAME:
         raise Refusal(400, "invalid_event", f"event must be a text of 1 to {_MOST_OF_A_NAME} characters")
@@ -112,8 +113,8 @@ def _envelope(
         type=event_type(name),
         name=name,
         subject=subject,
-        received_at=_rfc3339(received_at),
-        occurred_at=_rfc3339(occurred_at or received_at),
+        received_at=rfc3339(received_at),
+        occurred_at=rfc3339(occurred_at or received_at),
         event=event,
         raw=raw,
     )
@@ -140,7 +141,3 @@ def _milliseconds(value: Any) -> datetime | None:
         return datetime.fromtimestamp(value / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -48,8 +48,16 @@ def test_good(tmp_path: Path) -> None:
     """Those secrets that are set, in their order; options as declared, or by default."""
     main, second = sources(tmp_path, GOOD).values()
 
-    assert main == Source(name="main", unwrap=KINDS["encharge"], secrets=("first", "second"))
-    assert second == Source("second-one", KINDS["encharge"], ("second",), "X-Key", "key", 4096, 8)
+    assert main == Source(name="main", unwrap=KINDS["encharge"].unwrap, secrets=("first", "second"))
+    assert second == Source(
+        "second-one",
+        KINDS["encharge"].unwrap,
+        ("second",),
+        secret_header="X-Key",
+        secret_parameter="key",
+        max_body_bytes=4096,
+        max_depth=8,
+    )
 
 
 @pytest.mark.parametrize("environ", [{}, {"TWO": ""}, {"TWO": "  "}])
@@ -89,10 +97,10 @@ sources:
     assert problems(tmp_path, text) == [
         "sources.yaml:1: version: Must be equal to 1.",
         "sources.yaml:3: sources.Main: Only a-z, 0-9, _ and -, at most 64.",
-        "sources.yaml:7: sources.main.kind: No kind of this name; there are: encharge.",
+        "sources.yaml:7: sources.main.kind: No kind of this name; there are: encharge, segment, segment_webhook.",
         "sources.yaml:8: sources.main.secrets: Name at least one environment variable.",
-        "sources.yaml:10: sources.main.secret_header: Not a header's name.",
         "sources.yaml:9: sources.main.max_depth: Must be greater than or equal to 4 and less than or equal to 500.",
+        "sources.yaml:10: sources.main.secret_header: Not a header's name.",
         "sources.yaml:11: sources.main.colour: Unknown field.",
         "sources.yaml:12: sources.other.kind: Missing data for required field.",
         "sources.yaml:13: sources.other.secrets: Not a valid list.",

@@ -1,0 +1,71 @@
+"""The addresses that senders post to, as plain WSGI in front of the Flask application that serves all else.
+
+Flask's own work on a request would cost more than ours does (docs/adr/0007-accept-path.md).
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+
+from app.incoming import Incoming
+from app.source import Refusal
+
+log: Final = structlog.get_logger("app.doors")
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+_STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a sender gets; data None = no body."""
+
+    status: int
+    data: Mapping[str, Any] | None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+#: (request, path behind the door's prefix) → answer. Raises Refusal.
+Door = Callable[[Incoming, str], Answer]
+
+
+class Doors:
+    """WSGI application: each path prefix has its door, everything else is the next application's."""
+
+    def __init__(self, doors: Mapping[str, Door], otherwise: Wsgi) -> None:
+        self._doors = tuple(doors.items())
+        self._otherwise = otherwise
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request."""
+        for prefix, door in self._doors:
+            if environ.get("PATH_INFO", "").startswith(prefix):
+                answer = _answer(door, Incoming(environ), prefix)
+                break
+        else:
+            return self._otherwise(environ, start_response)
+        content = b"" if answer.data is None else json.dumps(answer.data).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        start_response(_STATUS_LINES[answer.status], [*headers, *answer.headers.items()])
+        return [content]
+
+
+def _answer(door: Door, incoming: Incoming, prefix: str) -> Answer:
+    try:
+        return door(incoming, incoming.path[len(prefix) :])
+    except Refusal as refusal:
+        log.info("request.refused", door=prefix, status=refusal.status, code=refusal.code, source=refusal.source)
+        return Answer(refusal.status, refusal.answer, refusal.headers)
+    except Exception:
+        log.exception("request.failed", door=prefix)
+        return Answer(500, {"code": "bug", "message": "the router failed; nothing was taken, send it again"})
+
+
+def later(status: int, code: str, message: str, seconds: int) -> Refusal:
+    """The refusal of what could not be taken now."""
+    return Refusal(status, code, message, {"Retry-After": str(seconds)})

@@ -1,0 +1,136 @@
+"""Segment's HTTP Tracking API under /v1/: whoever sends to api.segment.io can send here by changing the host.
+
+https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/; answers as its client libraries need
+them: exactly 200 for everything but what is not JSON, too large, or of an unknown write key; errors as JSON.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from app import body as bodies
+from app.doors import Answer, later
+from app.incoming import Incoming
+from app.source import Refusal, Source, basic_user
+from app.sources import segment
+from app.sources.segment import BATCHES, CALLS, Call, Invalid
+from tasks.envelope import Envelope
+from tasks.errors import QueueFull, QueueUnavailable
+from tasks.ledger import Ledger
+from tasks.queue import Queue
+
+log: Final = structlog.get_logger("app.tracking")
+
+PREFIX: Final = "/v1/"
+_METRICS: Final = "m"
+_MOST_OF_A_BATCH: Final = 500 * 1024
+_RETRY_AFTER_S: Final = 5
+_SUCCESS: Final = Answer(200, {"success": True})
+#: What browsers ask before analytics.js may send its Authorization header (https://fetch.spec.whatwg.org/#http-cors-protocol).
+_CORS: Final = {
+    "Access-Control-Allow-Methods": "POST, OPTIONS",
+    "Access-Control-Allow-Headers": "authorization, content-type, content-encoding, x-retry-count",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+class Tracking:
+    """The door for Segment's client libraries; which source it is, the write key says."""
+
+    def __init__(self, sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> None:
+        self._sources = [source for source in sources.values() if source.write_keys]
+        self._queue = queue
+        self._ledger = ledger
+
+    def __call__(self, incoming: Incoming, path: str) -> Answer:
+        """Take one call. Raises Refusal."""
+        origin = self._allowed_origin(incoming.header("ORIGIN"))
+        if incoming.method == "OPTIONS":
+            return Answer(204, None, {**_CORS, **origin})
+        try:
+            answer = self._receive(incoming, path.rstrip("/"))
+        except Refusal as refusal:
+            refusal.headers |= origin
+            raise
+        return Answer(answer.status, answer.data, origin)
+
+    def _allowed_origin(self, origin: str) -> dict[str, str]:
+        allowed = {each for source in self._sources for each in source.allowed_origins}
+        if not origin or not allowed & {"*", origin}:
+            return {}
+        return {"Access-Control-Allow-Origin": "*" if "*" in allowed else origin, "Vary": "Origin"}
+
+    def _receive(self, incoming: Incoming, path: str) -> Answer:
+        if not self._sources or path not in {*CALLS, *BATCHES, _METRICS}:
+            raise Refusal(404, "not_found", "there is no such call")
+        if incoming.method != "POST":
+            raise Refusal(405, "method_not_allowed", "calls are posted", {"Allow": "POST, OPTIONS"})
+        most = segment.MOST_OF_AN_EVENT if path in CALLS else _MOST_OF_A_BATCH
+        body = _body(incoming, most, max(source.max_depth for source in self._sources))
+        if path == _METRICS:
+            return _SUCCESS  # analytics.js counts its own calls there, without a write key
+        source = self._source(incoming, body)
+        call = Call(source.name, datetime.now(UTC), incoming.client(source.trusted_proxies), body.get("sentAt"))
+        try:
+            self._take(_unwrapped(call, path, body))
+        except Refusal as refusal:
+            refusal.source = source.name
+            raise
+        return _SUCCESS
+
+    def _source(self, incoming: Incoming, body: Mapping[str, Any]) -> Source:
+        given = (basic_user(incoming.header("AUTHORIZATION")), body.get("writeKey"))
+        offered = [key.encode("utf-8", "surrogatepass") for key in given if isinstance(key, str) and key]
+        found = None
+        for source in self._sources:
+            for write_key in source.write_keys.values():
+                for key in offered:
+                    if hmac.compare_digest(key, write_key.encode()):
+                        found = source
+        if found is None:
+            raise Refusal(401, "invalid_write_key", "no source has this write key")
+        return found
+
+    def _take(self, events: Sequence[Envelope | Invalid]) -> None:
+        good = [event for event in events if isinstance(event, Envelope)]
+        bad = [event for event in events if isinstance(event, Invalid)]
+        try:
+            if good:
+                self._queue.accept(good)
+            if bad:
+                errors = [f"Segment discards such an event as {each.code}" for each in bad]
+                self._ledger.reject([each.envelope for each in bad], errors)
+        except QueueFull as error:
+            log.error("queue.full", error=str(error))  # noqa: TRY400 - no bug of ours, the text says it all
+            refusal = later(429, "queue_full", "too many events wait; send it again", _RETRY_AFTER_S)
+            refusal.headers["X-RateLimit-Reset"] = str(_RETRY_AFTER_S)
+            raise refusal from None
+        except QueueUnavailable as error:
+            log.error("queue.unavailable", error=str(error))  # noqa: TRY400 - as above
+            raise later(503, "queue_unavailable", "it was not taken; send it again", _RETRY_AFTER_S) from None
+        for each in bad:
+            log.warning("event.invalid", event_id=each.envelope.id, source=each.envelope.source, code=each.code)
+
+
+def _unwrapped(call: Call, path: str, body: dict[str, Any]) -> Sequence[Envelope | Invalid]:
+    if path in CALLS:
+        return [segment.unwrap_event(call, CALLS[path], body)]
+    items = body.get("batch")
+    if not isinstance(items, list):
+        raise Refusal(400, "bad_request", "batch must be a list")
+    shared = Call(call.source, call.received_at, call.ip, call.sent_at, body.get("context"), body.get("integrations"))
+    return segment.unwrap_batch(shared, items)
+
+
+def _body(incoming: Incoming, most: int, max_depth: int) -> dict[str, Any]:
+    """The body, whatever its content type says: analytics.js sends text/plain. All that is wrong with it is a 400."""
+    try:
+        body = bodies.parse(bodies.read_any(incoming, most), max_depth)
+    except Refusal as refusal:
+        raise Refusal(400, refusal.code, refusal.message) from None
+    if not isinstance(body, dict):
+        raise Refusal(400, "bad_request", "the body must be a JSON object")
+    return body
