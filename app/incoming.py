@@ -30,7 +30,10 @@ class Incoming:
     def parameter(self, name: str) -> str:
         """A query parameter's first value, or ""."""
         if self._parameters is None:
-            self._parameters = parse_qs(self._environ.get("QUERY_STRING", ""), max_num_fields=100)
+            try:
+                self._parameters = parse_qs(self._environ.get("QUERY_STRING", ""), max_num_fields=100)
+            except ValueError:
+                raise Refusal(400, "invalid_query", "the query has too many fields") from None
         return self._parameters.get(name, [""])[0]
 
     def client(self, trusted_proxies: int) -> str:

@@ -39,4 +39,4 @@ def connection_to(settings: Settings) -> Connection:
     )
     if not ledger.ping():
         raise click.ClickException("Redis does not answer at the address in REDIS_URL")
-    return Connection(settings, ledger, queue_for(settings.broker, ledger), DeadLetters(ledger))
+    return Connection(settings, ledger, queue_for(settings, ledger), DeadLetters(ledger))

@@ -12,7 +12,7 @@ from cli.connection import Connection, open_connection
 from cli.table import table
 from tasks.dead_letter import DeadLetter, Filter, moment
 from tasks.envelope import RESERVED
-from tasks.errors import REASONS
+from tasks.errors import REASONS, QueueUnavailable
 from tasks.replay import Replay, plan
 
 
@@ -111,7 +111,10 @@ def replay(
     done = None
     if yes:
         replaying = Replay(connection.ledger, connection.letters, connection.queue)
-        done = replaying.run(planned.ids, repaired.read() if repaired else None)
+        try:
+            done = replaying.run(planned.ids, repaired.read() if repaired else None)
+        except QueueUnavailable as error:
+            raise click.ClickException(str(error)) from error
     if as_json:
         counts = [{"reason": r, "route": route, "type": t, "count": n} for (r, route, t), n in planned.counts.items()]
         click.echo(json.dumps({"planned": len(planned.ids), "counts": counts, "replayed": done}))

@@ -38,7 +38,7 @@ def equation(of: Ledger) -> list[dict[str, Any]]:
     rows = []
     for (kind, name), counts in of.counts().items():
         row = {state: counts.get(state, 0) for state in _STATES}
-        holds = row["accepted"] == sum(row[state] for state in _STATES[1:])
+        holds = row["accepted"] == sum(row[state] for state in _STATES[1:]) and min(row.values()) >= 0
         rows.append({"kind": kind, "name": name, **row, "discarded": counts.get("discarded", 0), "holds": holds})
     return rows
 

@@ -12,7 +12,13 @@ _TIMEOUT_S = 10
 
 @click.command()
 @click.argument("file", type=click.File("rb"), default="-")
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the router listens.")
+@click.option(
+    "--url",
+    envvar="EVENT_ROUTER_URL",
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    help="Where the router listens.",
+)
 @click.option("--source", default="encharge", show_default=True, help="Name of the source.")
 @click.option("--event-name", help="For webhooks whose body names no event.")
 @click.option("--secret", envvar="ENCHARGE_WEBHOOK_SECRET", help="Secret of the source.")

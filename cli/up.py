@@ -1,5 +1,6 @@
 """event-router up: the whole router on this machine, until Ctrl-C."""
 
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -35,14 +36,27 @@ def up(environ: dict[str, str]) -> None:
             f"Send it an event:\n\n"
             f"  curl -i {stack.web_url}/webhooks/encharge -H 'Authorization: Bearer {stack.secret}' \\\n"
             f"    -H 'Content-Type: application/json' -d '{_EXAMPLE}'\n\n"
-            f"Look after it:\n\n"
-            f"  REDIS_URL={stack.redis.url if stack.redis.ours else '…'} .venv/bin/event-router ledger\n\n"
+            f"Look after it, in another shell:\n\n"
+            f"  . {_environment_file(stack)}\n"
+            f"  .venv/bin/event-router ledger\n"
+            f"  .venv/bin/event-router send cli/samples/encharge.json\n\n"
             f"Ctrl-C stops everything."
         )
         try:
             _watch(stack)
         except KeyboardInterrupt:
             click.echo("\nstopping")
+
+
+def _environment_file(stack: Stack) -> Path:
+    """What commands need to find this router, for a shell to read; for this user only, as it holds secrets."""
+    file = stack.folder / "environment"
+    names = ("REDIS_URL", "ENCHARGE_WEBHOOK_SECRET", "ENCHARGE_WRITE_KEY", "ENCHARGE_API_KEY")
+    values = {name: stack.environ[name] for name in names if name in stack.environ}
+    values |= {"ENCHARGE_INGEST_URL": stack.environ.get("ENCHARGE_INGEST_URL", ""), "EVENT_ROUTER_URL": stack.web_url}
+    file.touch(mode=0o600)
+    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items() if value))
+    return file
 
 
 def _watch(stack: Stack) -> None:

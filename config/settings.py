@@ -117,7 +117,7 @@ class Settings:
     )
     max_waiting: int = setting(
         "MAX_WAITING",
-        "Events that may wait for a worker; above it the endpoint answers 503 with Retry-After.",
+        "Events that may wait (for a worker, in work, for a retry); above it the endpoint answers 503.",
         _whole,
         "200000",
     )
@@ -131,6 +131,12 @@ class Settings:
         "How long a worker may be silent before its events go to another; renewed three times in it.",
         _seconds,
         "10",
+    )
+    lease_most_s: float = setting(
+        "LEASE_MOST_S",
+        "How long a worker may work on a ticket in all; then it counts as hung, and its events go to another.",
+        _seconds,
+        "600",
     )
     sweep_interval_s: float = setting(
         "SWEEP_INTERVAL_S", "How often each worker looks for due retries and lost work.", _seconds, "0.5"

@@ -1,20 +1,20 @@
 """Deliveries that we stopped trying, and messages that are not even an envelope: one list, one look."""
 
 import dataclasses
+import itertools
 import json
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from tasks.envelope import RESERVED
-from tasks.ledger import COUNTS, NO_ROUTE, Ledger, StoredEvent
+from tasks.ledger import COUNTS, NO_ROUTE, QUARANTINE, SCRIPTS, Ledger, StoredEvent
 
-QUARANTINE: Final = "router:quarantine"
 #: Source under which messages count that did not come through an endpoint.
 MESSAGES: Final = "queue"
 _PAGE: Final = 200
+_KEEP: Final = (SCRIPTS / "quarantine.lua").read_bytes()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class DeadLetters:
     def find(self, wanted: Filter | None = None) -> Iterator[DeadLetter]:
         """Those that the filter takes, oldest first: deliveries, then quarantined messages."""
         wanted = wanted or Filter()
-        for letter in (*self._deliveries(), *self._quarantined()):
+        for letter in itertools.chain(self._deliveries(), self._quarantined()):
             if wanted.takes(letter):
                 yield letter
 
@@ -90,10 +90,7 @@ class DeadLetters:
     def discard(self, id_: str) -> bool:
         """Throw one away for good; False when there is none of that id."""
         if id_.startswith(RESERVED):
-            gone = self._take(id_.removeprefix(RESERVED))
-            if gone:
-                self._client.hincrby(COUNTS, f"source/{MESSAGES}/discarded", 1)
-            return gone
+            return self._ledger.release(id_.removeprefix(RESERVED), MESSAGES, None)
         event_id, _, route = id_.rpartition(":")
         return self._ledger.discard(event_id, route)
 
@@ -103,25 +100,7 @@ class DeadLetters:
 
     def release(self, id_: str, queue: str, repaired: bytes | None = None) -> bool:
         """Put a quarantined message back onto the queue, as it came or repaired; False when there is none."""
-        raw = self._client.hget(f"{QUARANTINE}:{id_}", "raw")
-        if raw is None:
-            return False
-        raw = raw if repaired is None else repaired
-        # First back, then gone: a crash in between may double it, but cannot lose it.
-        self._client.lpush(queue, raw)
-        pipe = self._client.pipeline(transaction=True)
-        pipe.zrem(QUARANTINE, id_)
-        pipe.delete(f"{QUARANTINE}:{id_}")
-        pipe.hincrby(COUNTS, f"source/{MESSAGES}/accepted", -1)
-        pipe.hincrby(COUNTS, f"source/{MESSAGES}/dead", -1)
-        pipe.execute()
-        return True
-
-    def _take(self, id_: str) -> bool:
-        pipe = self._client.pipeline(transaction=True)
-        pipe.zrem(QUARANTINE, id_)
-        pipe.delete(f"{QUARANTINE}:{id_}")
-        return bool(pipe.execute()[0])
+        return self._ledger.release(id_, MESSAGES, queue, repaired or b"")
 
     def _deliveries(self) -> Iterator[DeadLetter]:
         page: list[tuple[str, str, int]] = []
@@ -163,12 +142,8 @@ class DeadLetters:
 def quarantine(client: Any, raw: bytes, reason: str, error: str, label: str = "") -> None:
     """Keep a message, byte for byte, that cannot become an event, through any client of the ledger's Redis."""
     id_ = str(uuid.uuid4())
-    pipe = client.pipeline(transaction=True)
-    pipe.hset(f"{QUARANTINE}:{id_}", mapping={"raw": raw, "reason": reason, "error": error, "label": label})
-    pipe.zadd(QUARANTINE, {id_: int(time.time() * 1e6)})
-    pipe.hincrby(COUNTS, f"source/{MESSAGES}/accepted", 1)
-    pipe.hincrby(COUNTS, f"source/{MESSAGES}/dead", 1)
-    pipe.execute()
+    keys = (QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS)
+    client.eval(_KEEP, len(keys), *keys, id_, raw, reason, error, label, MESSAGES)
 
 
 def _letter(event: StoredEvent, route: str, died_at: int) -> DeadLetter:

@@ -14,7 +14,7 @@ from tasks import retry
 from tasks.action import Request
 from tasks.destinations.http import Response
 from tasks.envelope import Envelope
-from tasks.errors import InvalidEnvelope, MappingFailed, RouterError
+from tasks.errors import InvalidEnvelope, MappingFailed, RouterError, reason_of
 from tasks.ledger import NO_ROUTE, Delivery, Ledger, Result, StoredEvent
 from tasks.routing import Route, Routes
 
@@ -40,12 +40,12 @@ class Destination(Protocol):
 class Leases(Protocol):
     """Keeps leases alive while work goes on."""
 
-    def hold(self, ids: Sequence[str]) -> None:
-        """Renew the leases on these events from now on."""
+    def hold(self, ids: Sequence[str], owner: str) -> None:
+        """Renew this owner's leases on these events from now on."""
         ...
 
-    def release(self, ids: Sequence[str]) -> None:
-        """Stop renewing."""
+    def release(self, ids: Sequence[str], owner: str) -> None:
+        """Stop renewing them."""
         ...
 
 
@@ -65,13 +65,20 @@ class Deliverer:
         """Work on those events of a ticket that are free. `owner` must be new for each call."""
         claimed = self.ledger.claim(ids, owner)
         held = [event.id for event in claimed]
-        self.leases.hold(held)
+        self.leases.hold(held, owner)
         try:
             for event in claimed:
-                self.deliver(event)
-                self.leases.release([event.id])
+                self._deliver_alone(event)
+                self.leases.release([event.id], owner)
         finally:
-            self.leases.release(held)
+            self.leases.release(held, owner)
+
+    def _deliver_alone(self, event: StoredEvent) -> None:
+        try:
+            self.deliver(event)
+        except Exception:
+            # Its lease runs out and it is tried again; the other events of the ticket are not to suffer for it.
+            log.exception("delivery.failed", event_id=event.id)
 
     def deliver(self, event: StoredEvent) -> None:
         """Attempt every delivery of a claimed event that is due, and settle each."""
@@ -88,7 +95,8 @@ class Deliverer:
         if event.crashes:
             # Should the worker die again, the dead letter names the routes.
             plan = [Result(name, "pending", delivery.record) for name, _, delivery in todo]
-            self.ledger.settle(event, plan, more=True)
+            if self.ledger.settle(event, plan, more=True) == "stale":
+                return
         while todo:
             name, route, delivery = todo.pop(0)
             result = self._attempt(event, envelope, name, route, delivery)
@@ -135,7 +143,9 @@ class Deliverer:
         error: BaseException | None = None
         try:
             run.all_of(route, envelope)
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 - any exception is an outcome of the attempt
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - SystemExit, CancelledError: all are outcomes of the attempt
             error = raised
         duration_ms = round((time.monotonic() - clock) * 1000)
         entry = {
@@ -147,7 +157,7 @@ class Deliverer:
         }
         since = float(record.get("since", event.accepted_at / _MICROS))
         outcome, delay_s, reason = self._verdict(error, tried, self.now() - since, run)
-        entry |= {"outcome": outcome, "reason": getattr(error, "reason", "bug") if error else None}
+        entry |= {"outcome": outcome, "reason": reason_of(error) if error else None}
         log.info(
             "delivery.attempted",
             event_id=event.id,
@@ -186,7 +196,7 @@ class Deliverer:
             return "dead", 0, "bug"
         decided = retry.decide(error, tried, age_s, self.policy, self.roll())
         if isinstance(decided, retry.Again):
-            return "retrying", decided.delay_s, getattr(error, "reason", "bug")
+            return "retrying", decided.delay_s, reason_of(error)
         return "dead", 0, decided.reason
 
 
@@ -229,7 +239,7 @@ class _Run:
 def _failure(error: BaseException) -> dict[str, Any]:
     """What a dead letter says of an exception; the traceback where it is none that we raise on purpose."""
     failure: dict[str, Any] = {
-        "reason": getattr(error, "reason", "bug"),
+        "reason": reason_of(error),
         "error": f"{type(error).__name__}: {error}",
     }
     if not isinstance(error, RouterError):

@@ -84,9 +84,14 @@ def rfc3339(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def without_addresses(text: str) -> str:
+    """A text for logs and Flower, with anything like an e-mail address left out."""
+    return _ADDRESS.sub("…", text)
+
+
 def shown(source: str, what: str) -> str:
-    """A task's name for people, with anything like an e-mail address left out."""
-    return f"{source} · {_ADDRESS.sub('…', what)[:_MOST_OF_A_NAME]}"
+    """A task's name for people."""
+    return f"{source} · {without_addresses(what)[:_MOST_OF_A_NAME]}"
 
 
 def _plain_id(value: str) -> None:

@@ -113,6 +113,11 @@ class DestinationThrottled(DestinationUnavailable):
     reason: ClassVar[str] = "throttled"
 
 
+def reason_of(error: BaseException) -> str:
+    """The one word for an exception; other people's exceptions may have a `reason` too, which is none of ours."""
+    return error.reason if isinstance(error, RouterError) else "bug"
+
+
 class QueueFull(RouterError):
     """Too many events wait already; nothing was taken."""
 

@@ -31,15 +31,18 @@ class KeptScript:
         """Run it. Raises redis.RedisError."""
         parts = [b"EVALSHA", self._sha, b"%d" % len(keys), *keys, *args]
         command = b"".join([b"*%d\r\n" % len(parts), *map(_bulk, parts)])
-        try:
-            return self._call(command)
-        except redis.TimeoutError:
-            raise
-        except redis.ConnectionError:
-            return self._call(command)
-        except redis.exceptions.NoScriptError:
-            self._client.script_load(self._script)
-            return self._call(command)
+        lost = False
+        while True:
+            try:
+                return self._call(command)
+            except redis.TimeoutError:
+                raise
+            except redis.exceptions.NoScriptError:
+                self._client.script_load(self._script)
+            except redis.ConnectionError:
+                if lost:
+                    raise
+                lost = True
 
     def _call(self, command: bytes) -> Any:
         connection = getattr(self._own, "connection", None)

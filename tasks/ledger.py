@@ -27,6 +27,7 @@ at any moment, per source and per route. Design and reasons: docs/adr/0001-ticke
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ DEAD: Final = "router:dead"
 CLAIMED: Final = "router:claimed"
 SUSPECT: Final = "router:suspect"
 COUNTS: Final = "router:counts"
+QUARANTINE: Final = "router:quarantine"
 
 #: The route of a dead letter that died before it had routes.
 NO_ROUTE: Final = "-"
@@ -57,7 +59,7 @@ APART_FROM: Final = 2
 TicketFor = Callable[[str, str], bytes]
 
 _UNSEEN_QUEUE_S: Final = 60
-_SCRIPTS: Final = Path(__file__).with_name("ledger")
+SCRIPTS: Final = Path(__file__).with_name("ledger")
 
 
 def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> Any:
@@ -134,11 +136,11 @@ class Ledger:
         self._max_waiting = max_waiting
         self._dedupe_window_s = dedupe_window_s
         self._lease_us = int(lease_s * 1_000_000)
-        self._accept = KeptScript(client, (_SCRIPTS / "accept.lua").read_bytes())
+        self._accept = KeptScript(client, (SCRIPTS / "accept.lua").read_bytes())
         self._scripts = {
             path.stem: client.register_script(path.read_bytes())
-            for path in sorted(_SCRIPTS.glob("*.lua"))
-            if path.stem != "accept"
+            for path in sorted(SCRIPTS.glob("*.lua"))
+            if path.stem not in {"accept", "quarantine"}
         }
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -152,7 +154,7 @@ class Ledger:
         Raises QueueFull (nothing was taken) or QueueUnavailable (Redis did not say whether it was).
         """
         args: list[Any] = [self._max_waiting, envelopes[0].source, len(tickets), *tickets]
-        keys = [ACCEPTED, COUNTS, queue]
+        keys = [ACCEPTED, COUNTS, queue, RUNNING, RETRYING]
         for envelope in envelopes:
             keys.append(event_key(envelope.id))
             args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope))
@@ -184,6 +186,8 @@ class Ledger:
 
     def claim(self, ids: Sequence[str], owner: str) -> list[StoredEvent]:
         """Take a lease on those of the events that are free; `owner` must be new for each claim."""
+        # A batch may name an event twice; asked twice by one owner, the script would give it out twice.
+        ids = list(dict.fromkeys(ids))
         keys = [ACCEPTED, RUNNING, RETRYING, CLAIMED, SUSPECT, *map(event_key, ids)]
         taken = self._run("claim", keys, [owner, self._lease_us, APART_FROM, *ids])
         return [parse_event(id_.decode(), _pairs(flat)) for id_, flat in taken]
@@ -200,16 +204,17 @@ class Ledger:
                 result.route,
                 result.state,
                 delay_us,
-                json.dumps(result.record, separators=(",", ":"), default=repr),
+                _record(result.record),
             )
         keys = [event_key(event.id), ACCEPTED, RUNNING, RETRYING, DEAD, COUNTS, SUSPECT]
         answer: bytes = self._run("settle", keys, args)
         return answer.decode()
 
-    def renew(self, ids: Sequence[str]) -> None:
-        """Let the leases on these events run anew."""
-        if ids:
-            self._run("renew", [RUNNING], [self._lease_us, *ids])
+    def renew(self, held: Sequence[tuple[str, str]]) -> None:
+        """Let these leases, each of an event and its owner, run anew; what went to somebody else stays as it is."""
+        if held:
+            keys = [RUNNING, *(event_key(id_) for id_, _ in held)]
+            self._run("renew", keys, [self._lease_us, *itertools.chain.from_iterable(held)])
 
     # --- sweep ------------------------------------------------------------------------------------------------
 
@@ -275,6 +280,11 @@ class Ledger:
         """Throw one dead letter away; False when it is none (any more)."""
         return bool(self._run("discard", [event_key(id_), DEAD, COUNTS], [id_, route, self._dedupe_window_s]))
 
+    def release(self, id_: str, source: str, queue: str | None, message: bytes = b"") -> bool:
+        """Take a message out of quarantine: back onto the queue, or `message` in its place; without a queue, away."""
+        keys = [QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS, queue or ""]
+        return bool(self._run("release", keys, [id_, source, "away" if queue is None else "back", message]))
+
     def dead(self, most: int = 500) -> Iterator[tuple[str, str, int]]:
         """Every dead letter, oldest first: event id, route, when it died. Reads `most` at a time."""
         start = 0
@@ -310,7 +320,7 @@ class Ledger:
         """How many events are where, and how old the oldest unclaimed one is (seconds)."""
         pipe = self.client.pipeline(transaction=False)
         pipe.time()
-        for key in (ACCEPTED, RUNNING, RETRYING, DEAD, "router:quarantine"):
+        for key in (ACCEPTED, RUNNING, RETRYING, DEAD, QUARANTINE):
             pipe.zcard(key)
         pipe.llen(queue)
         pipe.zrange(ACCEPTED, 0, 0, withscores=True)
@@ -366,6 +376,17 @@ def parse_event(id_: str, hash_: Mapping[bytes, bytes]) -> StoredEvent:
         envelope=hash_.get(b"env"),
         deliveries=deliveries,
     )
+
+
+def _record(record: Mapping[str, Any]) -> str:
+    """A record as JSON. A handler's request may hold what JSON cannot: then its text is kept, and nothing fails."""
+    try:
+        return json.dumps(record, separators=(",", ":"), default=repr)
+    except (TypeError, ValueError, RecursionError):
+        plain = {
+            key: value if isinstance(value, str | int | float | list) else repr(value) for key, value in record.items()
+        }
+        return json.dumps(plain, separators=(",", ":"), default=repr)
 
 
 def _text(value: str) -> bytes:

@@ -24,14 +24,17 @@ class Publishing:
     def take(self, published: Iterable[Any]) -> None:
         """Accept each envelope (or list of envelopes); one that does not validate becomes a dead letter."""
         good: list[Envelope] = []
+        bad: list[tuple[Any, InvalidEnvelope]] = []
         for item in itertools.chain.from_iterable(each if isinstance(each, list) else [each] for each in published):
             try:
                 good.append(load(item))
             except InvalidEnvelope as error:
-                raw = redis_message(PUBLISH_TASK, [item], shadow=None, argsrepr="(replayed)")
-                self.letters.quarantine(raw, error.reason, f"InvalidEnvelope: {error}", PUBLISH_TASK)
+                bad.append((item, error))
         for _, envelopes in itertools.groupby(good, lambda envelope: envelope.source):
             self._accept(list(envelopes))
+        for item, wrong in bad:
+            raw = redis_message(PUBLISH_TASK, [item], shadow=None, argsrepr="(replayed)")
+            self.letters.quarantine(raw, wrong.reason, f"InvalidEnvelope: {wrong}", PUBLISH_TASK)
 
     def _accept(self, envelopes: list[Envelope]) -> None:
         # The message is acknowledged already: as long as Redis is away there is nobody else to remember it.

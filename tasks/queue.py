@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import kombu
 
 from config.celery_settings import QUEUE
+from config.settings import Settings
 from tasks.envelope import Envelope, shown
 from tasks.ledger import Ledger
 
@@ -183,9 +184,11 @@ class BrokerQueue:
             return  # the sweeper gives it a new ticket
 
 
-def queue_for(broker_url: str, ledger: Ledger) -> Queue:
-    """The queue for a broker: with Redis as broker, accepting is one atomic call."""
-    return RedisQueue(ledger) if broker_url.startswith(("redis", "unix")) else BrokerQueue(ledger, broker_url)
+def queue_for(settings: Settings, ledger: Ledger) -> Queue:
+    """The queue for a broker: where it is the ledger's own Redis, accepting is one atomic call."""
+    if settings.broker == settings.redis_url:
+        return RedisQueue(ledger)
+    return BrokerQueue(ledger, settings.broker)
 
 
 def _shares(envelopes: Sequence[Envelope]) -> list[Sequence[Envelope]]:

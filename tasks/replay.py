@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.dead_letter import DeadLetter, DeadLetters
 from tasks.envelope import RESERVED, shown
+from tasks.errors import QueueUnavailable
 from tasks.ledger import Ledger
 from tasks.queue import Queue
 
@@ -44,6 +45,8 @@ class Replay:
 
     def _one(self, id_: str, repaired: bytes | None) -> bool:
         if id_.startswith(RESERVED):
+            if not self.queue.key:
+                raise QueueUnavailable("a quarantined message can only go back over Redis; publish it again")
             return self.letters.release(id_.removeprefix(RESERVED), self.queue.key, repaired)
         event_id, _, route = id_.rpartition(":")
         event = self.ledger.event(event_id)

@@ -6,7 +6,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from tasks.errors import TransientError
+from tasks.errors import TransientError, reason_of
 
 _MOST_DOUBLINGS: Final = 30
 
@@ -43,7 +43,7 @@ def decide(error: Exception, attempt: int, age_s: float, policy: Policy, roll: f
     earlier than the destination's Retry-After, which counts up to the policy's cap.
     """
     if not isinstance(error, TransientError):
-        return GiveUp(getattr(error, "reason", "bug"))
+        return GiveUp(reason_of(error))
     if attempt >= policy.max_attempts:
         return GiveUp("exhausted")
     ceiling = min(policy.max_delay_s, policy.base_s * 2 ** min(attempt - 1, _MOST_DOUBLINGS))

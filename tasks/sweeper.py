@@ -5,6 +5,7 @@ Runs in every worker; there is no leader, because each step is atomic in the led
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -59,7 +60,10 @@ class Sweeper:
             log.warning(what, event_id=id_)
 
     def _bury(self, event: StoredEvent) -> None:
-        waiting = event.waiting()
+        # A delivery that was not due yet was not running when the worker died.
+        now = time.time() * 1_000_000
+        waiting = {name: each for name, each in event.waiting().items() if (each.due_at or 0) <= now}
+        waiting = waiting or event.waiting()
         error = f"{event.crashes} workers died while they worked on it"
         poison = {"reason": "poison", "error": error, "crashes": event.crashes}
         results = [Result(name, "dead", {**delivery.record, **poison}) for name, delivery in waiting.items()]
@@ -69,27 +73,33 @@ class Sweeper:
 
 
 class RenewedLeases:
-    """The leases that this process holds, renewed by one thread of its own."""
+    """The leases that this process holds, renewed by one thread of its own.
 
-    def __init__(self, ledger: Ledger, lease_s: float) -> None:
+    After `most_s` a lease is renewed no more: what hangs for ever must not look alive for ever.
+    """
+
+    def __init__(self, ledger: Ledger, lease_s: float, most_s: float) -> None:
         self._ledger = ledger
-        self._held: set[str] = set()
+        self._most_s = most_s
+        self._held: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
         self._loop = Loop("leases", lease_s / 3, self._renew)
 
-    def hold(self, ids: Sequence[str]) -> None:
+    def hold(self, ids: Sequence[str], owner: str) -> None:
         with self._lock:
-            self._held.update(ids)
+            self._held.update(dict.fromkeys(((id_, owner) for id_ in ids), time.monotonic()))
         # Started by the first claim: with a pool of processes that is in the child, where the work is.
         self._loop.start()
 
-    def release(self, ids: Sequence[str]) -> None:
+    def release(self, ids: Sequence[str], owner: str) -> None:
         with self._lock:
-            self._held.difference_update(ids)
+            for id_ in ids:
+                self._held.pop((id_, owner), None)
 
     def _renew(self) -> None:
+        youngest = time.monotonic() - self._most_s
         with self._lock:
-            held = list(self._held)
+            held = [lease for lease, since in self._held.items() if since >= youngest]
         self._ledger.renew(held)
 
 

@@ -6,12 +6,14 @@ granted of a message of protocol 2 or 1 (https://docs.celeryq.dev/en/stable/inte
 """
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import Any, Final
 
 from kombu.transport import redis as stock
 
 from tasks.dead_letter import quarantine
+from tasks.envelope import without_addresses
+from tasks.queue import ROUTE_TASK
 
 _JSON: Final = "application/json"
 
@@ -48,6 +50,31 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("invalid", "content-encoding must be a text")
     _check_call(message.get("headers") or {}, _body(message, properties.get("body_encoding")))
     return message
+
+
+def without_arguments(message: dict[str, Any]) -> dict[str, Any]:
+    """A checked message with nothing of its arguments in what Flower shows.
+
+    What a publisher put there, or Celery would put there out of a message of protocol 1, may be a person's data. Our
+    own tickets carry ids only, and say which.
+    """
+    headers = message.get("headers") or {}
+    if headers.get("task") == ROUTE_TASK:
+        return message
+    hidden = {"argsrepr": "(…)", "kwargsrepr": "{…}"}
+    if "task" in headers:
+        shadow = headers.get("shadow")
+        shadow = without_addresses(shadow) if isinstance(shadow, str) else None
+        return {**message, "headers": {**headers, **hidden, "shadow": shadow}}
+    body = _body(message, message["properties"].get("body_encoding"))
+    call = [body.get("args", []), body.get("kwargs", {}), {}]
+    kept = {key: value for key, value in body.items() if key not in {"args", "kwargs"}}
+    return {
+        **message,
+        "headers": {"lang": "py", **kept, **hidden},
+        "body": b64encode(json.dumps(call).encode()).decode(),
+        "properties": {**message["properties"], "body_encoding": "base64"},
+    }
 
 
 def _check_headers(headers: dict[str, Any]) -> None:
@@ -138,7 +165,7 @@ class Channel(stock.Channel):
     def _take(self, raw: bytes, queue: str) -> None:
         try:
             # Replies to remote control (inspect, Flower) are no tasks, and come through queues of their own.
-            message = json.loads(raw) if queue.endswith(".pidbox") else checked(raw)
+            message = json.loads(raw) if queue.endswith(".pidbox") else without_arguments(checked(raw))
         except Unusable as unusable:
             with self.conn_or_acquire() as client:
                 quarantine(client, raw, unusable.reason, str(unusable), "message")

@@ -47,9 +47,9 @@ def build(environ: Mapping[str, str]) -> Celery:
     app.conf.update(celery_settings(settings))
     app.conf.task_queues = [kombu.Queue(QUEUE, routing_key=QUEUE)]
     ledger = worker_ledger(settings)
-    queue = queue_for(settings.broker, ledger)
+    queue = queue_for(settings, ledger)
     app.dead_letters = DeadLetters(ledger)  # where the consumer puts what it cannot use
-    leases = RenewedLeases(ledger, settings.lease_s)
+    leases = RenewedLeases(ledger, settings.lease_s, settings.lease_most_s)
     deliverer = Deliverer(
         ledger=ledger,
         routes=routes,
@@ -75,6 +75,8 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, routing.Routes]
             routes = routing.load(values["routes_file"], routing.source_names(values["sources_file"]))
         except ConfigurationRefused as refused:
             problems += refused.problems
+    if not values.get("encharge_write_key", "unknown"):
+        problems.append("environment: ENCHARGE_WRITE_KEY: is not set; nothing could be delivered")
     if problems:
         raise ConfigurationRefused(tuple(problems))
     return Settings(**values), routes
@@ -111,7 +113,8 @@ def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishin
         # The process id: children of a pool of processes share what was made before the fork.
         deliverer.work(ids, f"{worker}:{os.getpid()}:{next(claims)}")
 
-    @app.task(name=PUBLISH_TASK, shared=False)
+    # Its message is the only copy: acknowledged when it is in the ledger. Run twice, its ids are duplicates.
+    @app.task(name=PUBLISH_TASK, shared=False, acks_late=True)
     def publish(*events: Any, **named: Any) -> None:
         published.take([*events, *named.values()])
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from app.source import Refusal
-from tasks.envelope import Envelope, rfc3339
+from tasks.envelope import Envelope, rfc3339, without_addresses
 
 FORMAT: Final = "encharge"
 
@@ -31,12 +31,14 @@ PREFIXES: Final = (
 )
 _MOST_OF_A_TYPE: Final = 100
 _MOST_OF_A_NAME: Final = 500
+#: Each person of a webhook becomes an event with a copy of the payload.
+_MOST_PEOPLE: Final = 100
 
 
 def event_type(name: str) -> str:
     """The kind of an event out of its name: "added-tag-my-vip" → "added-tag"; unknown names are their own kind."""
     prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
-    return prefix.rstrip("-:") if prefix else name[:_MOST_OF_A_TYPE]
+    return prefix.rstrip("-:") if prefix else without_addresses(name)[:_MOST_OF_A_TYPE]
 
 
 def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime) -> Sequence[Envelope]:
@@ -81,6 +83,10 @@ def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: d
     payload = {} if payload is None else payload
     if not isinstance(people, list) or not isinstance(payload, dict):
         raise Refusal(400, "invalid_event", "endUserData must be a list, eventPayload an object")
+    if len(people) > _MOST_PEOPLE:
+        raise Refusal(413, "too_many_people", f"one webhook names more than {_MOST_PEOPLE} people")
+    # Everything that `event` has no place for.
+    rest = {key: value for key, value in body.items() if key not in {"endUserData", "eventPayload"}} or None
     envelopes = []
     for user in people:
         if user is not None and not isinstance(user, dict):
@@ -90,7 +96,7 @@ def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: d
             event["user"] = user
         # The body has no time of its own: the same content later is another event; losing one is worse than a double.
         content = [name, user, payload, time.time_ns()]
-        envelopes.append(_envelope(source, name, event, _subject(user or {}), received_at, None, content, body))
+        envelopes.append(_envelope(source, name, event, _subject(user or {}), received_at, None, content, rest))
     return envelopes
 
 

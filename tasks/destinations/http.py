@@ -104,11 +104,14 @@ class Http:
 
 
 def _read(answer: requests.Response, deadline: float) -> bytes:
-    # The read time-out runs between two bytes; a destination that drips must not hold a thread for ever.
+    # The read time-out runs between two bytes; a destination that drips its body must not hold a thread for ever.
     content = b""
     for chunk in answer.iter_content(8192):
         content += chunk
-        if len(content) > _MOST_BODY or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
+            answer.close()
+            raise DestinationUnavailable("timed out (the answer drips)")
+        if len(content) > _MOST_BODY:
             answer.close()
             break
     return content

@@ -21,7 +21,8 @@ local taken, newest = {}, 0
 for i = 1, #KEYS - 5 do
   local event, id = KEYS[5 + i], ARGV[3 + i]
   local state = redis.call('HGET', event, 'state')
-  local free = state == 'accepted'
+  -- Ours already: the same call once more, its answer was lost on the way.
+  local free = state == 'accepted' or (state == 'running' and redis.call('HGET', event, 'owner') == owner)
   if state == 'retrying' then
     local due = redis.call('ZSCORE', retrying, id)
     free = due and tonumber(due) <= now

@@ -9,25 +9,32 @@ local id, owner, remember, more = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 if redis.call('HGET', event, 'owner') ~= owner then
   return 'stale'
 end
+-- Swept meanwhile: the last word of a late worker is true all the same, but it must not go on.
+if more and redis.call('HGET', event, 'state') ~= 'running' then
+  return 'stale'
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local function micros(number) return string.format('%.0f', number) end
-local ended = {delivered = true, filtered = true, dead = true}
+local ended = {delivered = true, filtered = true, dead = true, discarded = true}
 
 for i = 5, #ARGV, 4 do
   local route, state, delay, record = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local row = 'route/' .. route .. '/'
   local old = redis.call('HGET', event, 's:' .. route)
-  if not old then
-    redis.call('HINCRBY', counts, row .. 'accepted', 1)
-    if not ended[state] then redis.call('HINCRBY', counts, row .. 'waiting', 1) end
-  elseif ended[state] then
-    redis.call('HINCRBY', counts, row .. 'waiting', -1)
+  -- Ended already: the same call once more, its answer was lost on the way.
+  if not (old and ended[old]) then
+    if not old then
+      redis.call('HINCRBY', counts, row .. 'accepted', 1)
+      if not ended[state] then redis.call('HINCRBY', counts, row .. 'waiting', 1) end
+    elseif ended[state] then
+      redis.call('HINCRBY', counts, row .. 'waiting', -1)
+    end
+    if ended[state] then redis.call('HINCRBY', counts, row .. state, 1) end
+    if state == 'dead' then redis.call('ZADD', dead, micros(now), id .. ':' .. route) end
+    if state == 'retrying' then state = 'retrying:' .. micros(now + delay) end
+    redis.call('HSET', event, 's:' .. route, state, 'd:' .. route, record)
   end
-  if ended[state] then redis.call('HINCRBY', counts, row .. state, 1) end
-  if state == 'dead' then redis.call('ZADD', dead, micros(now), id .. ':' .. route) end
-  if state == 'retrying' then state = 'retrying:' .. micros(now + delay) end
-  redis.call('HSET', event, 's:' .. route, state, 'd:' .. route, record)
 end
 if more then
   return 'running'
@@ -48,7 +55,8 @@ for i = 1, #hash, 2 do
 end
 redis.call('ZREM', running, id)
 redis.call('ZREM', accepted, id)
-redis.call('HDEL', event, 'owner')
+-- Crashes count in a row: whoever got through once is no poison.
+redis.call('HDEL', event, 'owner', 'crashes')
 if redis.call('GET', suspect) == id then redis.call('DEL', suspect) end
 if next_due then
   redis.call('HSET', event, 'state', 'retrying')
@@ -60,7 +68,7 @@ redis.call('HINCRBY', counts, row .. 'waiting', -1)
 redis.call('HINCRBY', counts, row .. final, 1)
 redis.call('HSET', event, 'state', final, 'ended', micros(now))
 if final ~= 'dead' then
-  redis.call('HDEL', event, 'env', 'crashes')
+  redis.call('HDEL', event, 'env')
   redis.call('EXPIRE', event, remember)
 end
 return final

@@ -175,8 +175,10 @@ def test_the_consumer_reads_both_alike(app: Celery, client: Any) -> None:
 def test_the_ledgers_script_pushes_a_ticket(app: Celery, client: Any) -> None:
     """An accepted event's ticket arrives at the consumer, with the event's name for people."""
     ledger = Ledger(client, max_waiting=10, dedupe_window_s=60, lease_s=10)
-    queue = queue_for("redis://127.0.0.1/0", ledger)
+    queue = queue_for(load({}), ledger)
     assert isinstance(queue, RedisQueue)
+    elsewhere = queue_for(load({"BROKER_URL": "redis://127.0.0.1:6379/7"}), ledger)
+    assert isinstance(elsewhere, BrokerQueue), "tickets pushed into the ledger's Redis would reach nobody there"
     queue.accept([Envelope(**EVENT)])
 
     (message,) = consumed(app, 1)
@@ -208,7 +210,7 @@ def test_celerys_own_messages_pass_the_door(app: Celery, client: Any) -> None:
 def test_another_broker_carries_the_same(app: Celery, client: Any) -> None:
     """Over a broker that is not Redis, kombu publishes a message with the same headers and body."""
     ledger = Ledger(fakeredis.FakeRedis(), max_waiting=10, dedupe_window_s=60, lease_s=10)
-    queue = queue_for("memory://", ledger)
+    queue = queue_for(load({"BROKER_URL": "memory://"}), ledger)
     assert isinstance(queue, BrokerQueue)
     assert queue.accept([Envelope(**EVENT)]) == [True]
     assert queue.accept([Envelope(**EVENT)]) == [False]

@@ -64,11 +64,11 @@ class Leases:
         self.held: list[str] = []
         self.seen: list[str] = []
 
-    def hold(self, ids: Sequence[str]) -> None:
+    def hold(self, ids: Sequence[str], _owner: str) -> None:
         self.held += ids
         self.seen += ids
 
-    def release(self, ids: Sequence[str]) -> None:
+    def release(self, ids: Sequence[str], _owner: str) -> None:
         self.held = [id_ for id_ in self.held if id_ not in ids]
 
 

@@ -207,7 +207,7 @@ def test_the_source_is_in_the_id() -> None:
 
 @pytest.mark.parametrize(("people", "number"), [(1, 1), (3, 3)])
 def test_a_webhook_with_persons(people: int, number: int) -> None:
-    """Each person is an event of its own, with the body it came in."""
+    """Each person is an event of its own; nothing of the body is lost."""
     users = [{"id": str(index), "email": EMAIL, "plan": "pro"} for index in range(people)]
     body = {"endUserData": users, "eventPayload": {"tag": "vip-1"}}
 
@@ -222,7 +222,7 @@ def test_a_webhook_with_persons(people: int, number: int) -> None:
             "properties": {"tag": "vip-1"},
             "user": user,
         }
-        assert envelope.raw == body
+        assert envelope.raw is None
         assert (envelope.occurred_at, envelope.received_at) == (RECEIVED_AT, RECEIVED_AT)
 
 

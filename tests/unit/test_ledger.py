@@ -218,7 +218,9 @@ def test_renew(ledger: Ledger) -> None:
     claim(ledger, "e1")
     lease_out(ledger, "e1")
 
-    ledger.renew(["e1", "e2", "unknown"])
+    ledger.renew([("e1", "somebody else"), ("e2", "worker"), ("unknown", "worker")])
+    assert list(ledger.overdue(QUEUE, 60).expired) == ["e1"]
+    ledger.renew([("e1", "worker")])
     ledger.renew([])
 
     assert ledger.overdue(QUEUE, 60).expired == {}
@@ -513,3 +515,69 @@ def test_look(ledger: Ledger) -> None:
     assert first is None
     assert second == ledger.event("e1")
     assert ledger.ping()
+
+
+def test_bug_an_event_named_twice_in_a_ticket_was_given_out_twice(ledger: Ledger) -> None:
+    """A batch with the same messageId twice makes such a ticket."""
+    accept(ledger, "e1")
+    assert len(ledger.claim(["e1", "e1"], "one")) == 1
+
+
+def test_bug_a_claim_whose_answer_was_lost_cost_the_whole_lease(ledger: Ledger) -> None:
+    """The same owner asking again gets what it was given; another owner does not."""
+    accept(ledger, "e1")
+    ledger.claim(["e1"], "one")
+    assert [event.id for event in ledger.claim(["e1"], "one")] == ["e1"]
+    assert ledger.claim(["e1"], "two") == []
+
+
+def test_bug_settling_twice_counted_twice(ledger: Ledger) -> None:
+    """A settle whose answer was lost is sent again, and changes nothing."""
+    accept(ledger, "e1")
+    event = claim(ledger)
+    results = [Result("a", "delivered", {}), Result("b", "pending", {})]
+    assert ledger.settle(event, results, more=True) == "running"
+    assert ledger.settle(event, results, more=True) == "running"
+    table = ledger.counts()
+    assert table["route", "a"] == {"accepted": 1, "delivered": 1}
+    assert table["route", "b"] == {"accepted": 1, "waiting": 1}
+
+
+def test_bug_a_swept_worker_went_on_beside_the_next_one(ledger: Ledger) -> None:
+    """After its lease was swept a worker may say how it ended, and not that more follows."""
+    accept(ledger, "e1")
+    event = claim(ledger)
+    lease_out(ledger, "e1")
+    ledger.expire({"e1": ""}, QUEUE, ticket, 3, "sweeper")
+    assert ledger.settle(event, [Result("a", "delivered", {})], more=True) == "stale"
+    assert ledger.settle(event, [Result("a", "delivered", {})]) == "delivered"
+
+
+def test_bug_events_in_retry_were_no_back_pressure() -> None:
+    """Whatever waits fills Redis, in the queue or not."""
+    ledger = fake_ledger(max_waiting=2)
+    accept(ledger, "e1", "e2")
+    ledger.settle(claim(ledger, "e1"), [Result("a", "retrying", {}, 60)])
+    claim(ledger, "e2")
+    with pytest.raises(QueueFull):
+        accept(ledger, "e3")
+
+
+def test_bug_a_record_that_is_no_json_left_the_event_running(ledger: Ledger) -> None:
+    """A handler's request may hold anything; the dead letter keeps its text."""
+    accept(ledger, "e1")
+    record = {"reason": "bug", "request": {"body": {("a", 1): 2}}}
+    assert ledger.settle(claim(ledger), [Result("a", "dead", record)]) == "dead"
+    event = ledger.event("e1")
+    assert event is not None
+    assert event.deliveries["a"].record["reason"] == "bug"
+
+
+def test_rejected_events_are_dead_and_counted_once(ledger: Ledger) -> None:
+    """Invalid by content: accepted and dead in one step; the same again is a duplicate; replay takes it up anew."""
+    assert ledger.reject([envelope(id="e1"), envelope(id="e2")], ["no user", "no event"]) == [True, True]
+    assert ledger.reject([envelope(id="e1")], ["no user"]) == [False]
+    found = ledger.counts()["source", "encharge"]
+    assert (found["accepted"], found["dead"], found["duplicate"]) == (3, 2, 1)
+    assert ledger.replay("e1", "-", {}, QUEUE, b"ticket")
+    assert [event.id for event in ledger.claim(["e1"], "one")] == ["e1"]

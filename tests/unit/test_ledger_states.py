@@ -44,7 +44,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.owners += 1
         for event in self.ledger.claim(ids, f"worker {self.owners}"):
             assert event.id in self.known
-            assert event.id not in self.held
+            assert event.id not in self.held, "an event is given out once"
             assert event.envelope is not None
             assert not event.deliveries or any(delivery.state in WAITING for delivery in event.deliveries.values())
             self.held[event.id] = event

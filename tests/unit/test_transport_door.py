@@ -10,9 +10,10 @@ from builders import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.queue import ROUTE_TASK, redis_message
-from tasks.transport import Unusable, checked
+from tasks.queue import PUBLISH_TASK, ROUTE_TASK, redis_message
+from tasks.transport import Unusable, checked, without_arguments
 
+HIDDEN = {"argsrepr": "(…)", "kwargsrepr": "{…}"}
 CASES = json.loads((REPOSITORY / "tests/vectors/malformed_messages.json").read_text())["cases"]
 #: Not the door's business: the message is sound, what it asks for is not; Celery's consumer says so.
 INSIDE = {
@@ -187,3 +188,20 @@ def test_depth(data: bytes) -> None:
     """Nesting without end is undecodable."""
     with pytest.raises(Unusable):
         checked(data)
+
+
+def test_bug_flower_showed_what_others_published() -> None:
+    """Arguments stay out of Flower, in both protocols; our own tickets still name their events."""
+    address = "someone@example.com"
+    call = {"id": "1", "task": "events.publish", "args": [{"email": address}], "kwargs": {}, "retries": 2}
+    old = {**json.loads(redis_message(PUBLISH_TASK, [], shadow=None, argsrepr="")), "headers": {}}
+    old["body"] = b64encode(json.dumps(call).encode()).decode()
+    new = without_arguments(checked(json.dumps(old).encode()))
+    assert new["headers"] == {"lang": "py", "id": "1", "task": "events.publish", "retries": 2, **HIDDEN}
+    assert json.loads(b64decode(new["body"])) == [[{"email": address}], {}, {}]
+
+    second = without_arguments(json.loads(redis_message(PUBLISH_TASK, [], shadow=f"x {address}", argsrepr=address)))
+    assert {key: second["headers"][key] for key in HIDDEN} == HIDDEN
+    assert address not in second["headers"]["shadow"]
+    ticket = json.loads(redis_message(ROUTE_TASK, [["e1"]], shadow="encharge · newUser", argsrepr="('e1',)"))
+    assert without_arguments(ticket) == ticket
