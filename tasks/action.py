@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from tasks.errors import MappingFailed
@@ -78,17 +78,21 @@ _KINDS: Final[dict[str, tuple[type, Callable[[Any], Any]]]] = {
 }
 
 _DATE_TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[tT\s]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([zZ]|[+-]([01]\d|2[0-3]):?[0-5]\d)",
-    re.ASCII,
+    r"(\d{4}-\d\d-\d\d)[tT\s](\d\d:\d\d):([0-5]\d|60)(?:\.\d+)?([zZ]|[+-]\d\d(?::?\d\d)?)", re.ASCII
 )
+_BEFORE_LEAP_SECOND: Final = (23, 59)
 
 
 def _is_date_time(text: str) -> bool:
     found = _DATE_TIME.fullmatch(text)
-    try:
-        return found is not None and bool(date.fromisoformat(found[1]))
-    except ValueError:
+    if found is None:
         return False
+    day, minute, second, zone = found.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}{zone.upper()}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return second != "60" or (moment.hour, moment.minute) == _BEFORE_LEAP_SECOND
 
 
 #: Format → whether a text has it, and what a message calls it.

@@ -10,12 +10,14 @@ from click.testing import CliRunner
 
 from cli.check import check
 from config.problems import ConfigurationRefused
+from tasks.actions import ACTIONS
 from tasks.actions.segment import DEFINITIONS
 from tasks.envelope import Envelope
 from tasks.integrations import excluded
 from tasks.routing import Routes, load
 
 PRESETS = ["segment-track", "segment-identify", "segment-page", "segment-alias", "segment-group"]
+FIELDS = ACTIONS["track_event"].fields
 ON = "version: 1\npresets: segment\n"
 
 
@@ -225,6 +227,25 @@ routes:
     mapping: {userId: {"@path": $.userId}, previousUserId: {"@path": $.previousId}, messageId: {"@path": $.messageId}}
 """
     assert body(routes(tmp_path, text), call("alias", previousId="u0"))["userId"] == "u1"
+
+
+def test_a_root_directive_of_segment(tmp_path: Path) -> None:
+    """A mapping moved from Segment may stand under its wrapper; the other keys are the action's fields."""
+    text = """\
+version: 1
+routes:
+  - name: a
+    action: track_event
+    mapping:
+      __segment_internal_directive: {"@transform": {"apply": {"e": {"@path": $.event}}}}
+      event: {"@path": $.e}
+      email: someone@example.com
+"""
+    assert body(routes(tmp_path, text), call())["name"] == "Order"
+    assert problems(tmp_path, text.replace("      event:", "      evnt:")) == [
+        f"routes.yaml:7: routes.0.mapping.evnt: track_event has no field evnt; it has: {', '.join(FIELDS)}",
+        "routes.yaml:5: routes.0.mapping: track_event needs the field event",
+    ]
 
 
 def test_problems_of_segments_form(tmp_path: Path) -> None:
