@@ -20,20 +20,24 @@ _TIMEOUT_S = 2.0
 def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
     """Check settings, sources and routes, and whether Redis answers. Ends with status 1 on problems."""
     problems: list[str] = []
+    warnings: list[str] = []
     effective: dict[str, str] = {}
     for configuration in (app.configuration.configuration, tasks.worker.configuration):
         try:
-            settings, _ = configuration(environ)
+            settings, found = configuration(environ)
             effective = settings.described()
+            warnings += getattr(found, "warnings", ())
         except ConfigurationRefused as refused:
             problems += [problem for problem in refused.problems if problem not in problems]
     if effective and not offline:
         problems += _redis_problems(environ)
     if as_json:
-        click.echo(json.dumps({"problems": problems, "settings": effective}))
+        click.echo(json.dumps({"problems": problems, "warnings": warnings, "settings": effective}))
     else:
         for name, value in effective.items():
             click.echo(f"{name} = {value}")
+        for warning in warnings:
+            click.echo(f"warning: {warning}", err=True)
         click.echo("\n".join(problems) if problems else "no problems found", err=bool(problems))
     if problems:
         raise SystemExit(1)

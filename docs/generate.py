@@ -6,13 +6,16 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
 from config.metrics import METRICS
 from config.settings import Settings
+from tasks.action import Action
 from tasks.actions import ACTIONS
+from tasks.actions.segment import DEFINITIONS, defaults
 from tasks.envelope import EnvelopeSchema
 from tasks.errors import REASONS
 
@@ -29,6 +32,32 @@ def envelope_schema() -> str:
     return json.dumps({**head, **schema}, indent=2) + "\n"
 
 
+def action_table(action: Action) -> list[str]:
+    """An action's fields, with what `defaults: segment` gives them."""
+    lines = ["| field | kind | meaning | in Segment's form |", "| --- | --- | --- | --- |"]
+    for name, field in action.fields.items():
+        mark = "*" if field.required else "(*)" if field.required_in_segment else ""
+        default = action.name in DEFINITIONS and defaults(action.name).get(name)
+        given = "".join(f"`{text}`" for text in [default_text(default)] if text)
+        lines.append(
+            f"| `{name}`{mark} | {field.kind} | {field.doc}{' Segment only.' * field.only_in_segment} | {given} |"
+        )
+    return lines
+
+
+def default_text(mapping: Any) -> str:
+    """A default mapping in few words."""
+    match mapping:
+        case {"@path": path}:
+            return path
+        case {"@if": {"then": then, "else": otherwise}}:
+            return f"{default_text(then)}, else {default_text(otherwise)}"
+        case dict():
+            (prefix,) = {default_text(inner).rpartition(".")[0] for inner in mapping.values()}
+            return f"{prefix}.({', '.join(mapping)})"
+    return mapping or ""
+
+
 def reference() -> str:
     """Settings, actions, reasons and metrics as tables."""
     lines = ["# Reference", "", "Generated from the code by `make docs`.", "", "## Settings", ""]
@@ -39,11 +68,10 @@ def reference() -> str:
         secret = " Secret: shown as set or unset only." if meta["secret"] else ""
         lines.append(f"| `{meta['env']}` | `{default}` | {meta['doc']}{secret} |")
     lines += ["", "The secrets of sources are variables too; `config/sources.yaml` names them.", ""]
-    lines += ["## Actions", "", "`*` = required.", ""]
+    lines += ["## Actions", "", "`*` = required, `(*)` = required in the form of Segment's Encharge destination.", ""]
     for action in ACTIONS.values():
-        lines += [f"### `{action.name}`", "", action.doc, "", "| field | kind | meaning |", "| --- | --- | --- |"]
-        for name, field in action.fields.items():
-            lines.append(f"| `{name}`{'*' if field.required else ''} | {field.kind} | {field.doc} |")
+        lines += [f"### `{action.name}`", "", action.doc, ""]
+        lines += action_table(action)
         lines.append("")
     lines += ["## Reasons of dead letters", "", "| reason | means |", "| --- | --- |"]
     lines += [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()]

@@ -1,10 +1,13 @@
 """What a route can do: each action is a table of fields and a pure function from fields to requests."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from tasks.errors import MappingFailed
+from tasks.mapping_directives import text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,15 @@ class Field:
     doc: str
     kind: str = "string"
     required: bool = False
+    choices: tuple[str, ...] = ()  #: the only values there are; () = any
+    #: What follows is how Segment's Encharge destination defines the field (tasks/actions/segment.py).
+    default: Any = None  #: its mapping, where a route does not give one
+    format: str = ""  #: a key of _FORMATS
+    keys: tuple[
+        str, ...
+    ] = ()  #: the object's keys, all of them texts, any others are dropped; () = any keys and values
+    required_in_segment: bool = False  #: required in Segment's form
+    only_in_segment: bool = False  #: a request has a place for it in Segment's form only
 
 
 Fields = Mapping[str, Any]
@@ -39,6 +51,14 @@ class Action:
     doc: str
     fields: Mapping[str, Field]
     requests: Callable[[Fields], tuple[Request, ...]]
+    system: str = "encharge"  #: whom its requests are for: what senders that choose their receivers call it
+
+
+def in_segments_form(fields: Fields, known: Mapping[str, Field]) -> bool:
+    """Whether fields ask for what Segment's Encharge destination does: they say so, or give what only it has."""
+    if fields.get("form") == "segment" or fields.get("via") == "api":
+        return True
+    return any(field.only_in_segment and fields.get(name) not in (None, "") for name, field in known.items())
 
 
 def _as_string(value: Any) -> Any:
@@ -47,32 +67,94 @@ def _as_string(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _as_boolean(value: Any) -> Any:
+    return value == "true" if value in ("true", "false") else value
+
+
 _KINDS: Final[dict[str, tuple[type, Callable[[Any], Any]]]] = {
     "string": (str, _as_string),
     "object": (dict, lambda value: value),
-    "boolean": (bool, lambda value: value == "true" if value in ("true", "false") else value),
+    "boolean": (bool, _as_boolean),
 }
+
+_DATE_TIME: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)[tT\s](\d\d:\d\d):([0-5]\d|60)(?:\.\d+)?([zZ]|[+-]\d\d(?::?\d\d)?)", re.ASCII
+)
+_BEFORE_LEAP_SECOND: Final = (23, 59)
+
+
+def _is_date_time(text: str) -> bool:
+    found = _DATE_TIME.fullmatch(text)
+    if found is None:
+        return False
+    day, minute, second, zone = found.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}{zone.upper()}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return second != "60" or (moment.hour, moment.minute) == _BEFORE_LEAP_SECOND
+
+
+#: Format → whether a text has it, and what a message calls it.
+_FORMATS: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
+    "date-time": (_is_date_time, "a date and time with a zone, as in RFC 3339"),
+}
+
+
+def _as_segments_string(value: Any) -> Any:
+    """Segment's coercion to text: a list of one is what is in it, and numbers are written as JavaScript does."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return text_of(value) if isinstance(value, bool | int | float) else value
+
+
+def _as_given(name: str, field: Field, value: Any) -> tuple[Any, list[str]]:
+    """A value as the action takes it, or what is wrong with it."""
+    wanted, coerce = _KINDS[field.kind]
+    value = coerce(value)
+    if not isinstance(value, wanted):
+        return None, [f"{name} must be of kind {field.kind}"]
+    if field.choices and value not in field.choices:
+        return None, [f"{name} must be {' or '.join(field.choices)}"]
+    return value, []
+
+
+def _as_in_segment(name: str, field: Field, value: Any) -> tuple[Any, list[str]]:
+    """The same by the rules of Segment's destinations."""
+    if field.kind == "string":
+        value = _as_segments_string(value)
+    value, problems = _as_given(name, field, value)
+    if value is not None and field.format:
+        fits, what = _FORMATS[field.format]
+        problems += [] if fits(value) else [f"{name} must be {what}"]
+    if value is not None and field.keys:
+        parts = {key: _as_segments_string(value[key]) for key in field.keys if value.get(key) is not None}
+        problems += [f"{name}.{key} must be of kind string" for key, part in parts.items() if not isinstance(part, str)]
+        value = parts
+    return value, problems
 
 
 def checked(action: Action, fields: Any) -> dict[str, Any]:
     """Resolved mapping → the action's fields: nulls and empty strings dropped, numbers made strings.
 
-    Raises MappingFailed, which names fields and never values.
+    In Segment's form by the rules of Segment's destinations, which also know what a list of one is, which keys an
+    object has, and the format of texts. Raises MappingFailed, which names fields and never values.
     """
     if not isinstance(fields, dict):
         raise MappingFailed(f"the mapping must give an object of fields for {action.name}")
+    segments = in_segments_form(fields, action.fields)
+    read = _as_in_segment if segments else _as_given
     clean: dict[str, Any] = {}
-    problems = []
+    problems: list[str] = []
     for name, field in action.fields.items():
-        wanted, coerce = _KINDS[field.kind]
         value = fields.get(name)
+        wrong: list[str] = []
         if value is not None and value != "":
-            value = coerce(value)
-            if isinstance(value, wanted):
-                clean[name] = value
-            else:
-                problems.append(f"{name} must be of kind {field.kind}")
-        elif field.required:
+            value, wrong = read(name, field, value)
+        problems += wrong
+        if value is not None and value != "":
+            clean[name] = value
+        elif not wrong and (field.required or (segments and field.required_in_segment)):
             problems.append(f"{name} is missing")
     if problems:
         raise MappingFailed(f"{action.name}: {'; '.join(problems)}")
@@ -84,9 +166,10 @@ def present(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def person(fields: Fields, *names: str) -> dict[str, Any]:
+def person(fields: Fields, *names: str, otherwise: str = "") -> dict[str, Any]:
     """Those of a person's identifiers that are there. Raises MappingFailed when none is."""
     found = {name: fields[name] for name in names if name in fields}
     if not found:
-        raise MappingFailed(f"nothing identifies the person: none of {', '.join(names)} has a value")
+        text = f"nothing identifies the person: none of {', '.join(names)} has a value"
+        raise MappingFailed(f"{otherwise} ({text})" if otherwise else text)
     return found

@@ -1,6 +1,6 @@
 """Makes an action's fields out of an event, so that the mappings of a Segment destination work here too.
 
-Source: github.com/segmentio/action-destinations, packages/core/src/mapping-kit; all directives but `@liquid`.
+Source: github.com/segmentio/action-destinations, packages/core/src/mapping-kit.
 What could only fail later is refused at load, also inside arrays, which Segment does not look into before it
 runs them.
 """
@@ -158,8 +158,6 @@ def directive_problems(value: dict[str, Any], place: Place) -> list[str]:
     if len(keys) > 1 or others:
         return problem(place, f"should only have one @-prefixed key but it has {count} keys")
     name = keys[0]
-    if name == "@liquid":
-        return problem((*place, name), "is not supported yet")
     if name not in DIRECTIVES:
         return problem(place, f"has an invalid directive: {name}")
     return ARGUMENTS[name](value[name], (*place, name))
@@ -246,6 +244,7 @@ ARGUMENTS: Final[dict[str, Validator]] = {
     "@flatten": options({"separator": text_or_directive}, {"value": raw_or_directive, "omitArrays": boolean}),
     "@if": options({}, dict.fromkeys(("exists", "blank", "then", "else"), raw_or_directive)),
     "@json": options({"mode": one_of("encode", "decode")}, {"value": raw_or_directive}),
+    "@liquid": text(0, sys.maxsize),
     "@literal": raw_or_directive,
     "@merge": options({"objects": array}, {"direction": one_of("left", "right")}),
     "@path": text_or_directive,

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from tasks.errors import MappingFailed
+from tasks.liquid_template import Liquid, LiquidFailed, LiquidRefused
 
 
 class Undefined(Enum):
@@ -217,8 +218,7 @@ class Compiler:
         name = next(key for key in mapping if key.startswith("@"))
         build = DIRECTIVES.get(name)
         if build is None:
-            reason = "is not supported yet" if name == "@liquid" else "is not a valid directive, got undefined"
-            return self.problem(f"{name} {reason}")
+            return self.problem(f"{name} is not a valid directive, got undefined")
         return build(replace(self, place=(*self.place, name)), mapping[name])
 
     def options(self, name: str, argument: Any, *required: str) -> dict[str, Any]:
@@ -513,6 +513,28 @@ def without_null(value: Any) -> Any:
     return UNDEFINED if value is None else value
 
 
+LIQUID: Final = Liquid(text_of, encode)
+
+
+def liquid(compiler: Compiler, argument: Any) -> Resolver:
+    if not isinstance(argument, str):
+        return compiler.problem(f"should be a string but it is {type_name(argument)}")
+    try:
+        template = LIQUID.compiled(argument)
+    except LiquidRefused as error:
+        return compiler.problem(str(error))
+    if compiler.prefix is not None:
+        compiler.paths.update(compiler.event_path(list(keys)) for keys in template.paths)
+
+    def resolve(payload: Any) -> str:
+        try:
+            return template.render(payload)
+        except LiquidFailed as error:
+            raise compiler.failure(str(error)) from None
+
+    return resolve
+
+
 DIRECTIVES: Final[dict[str, Callable[[Compiler, Any], Resolver]]] = {
     "@arrayPath": array_path,
     "@case": case,
@@ -520,6 +542,7 @@ DIRECTIVES: Final[dict[str, Callable[[Compiler, Any], Resolver]]] = {
     "@flatten": flatten,
     "@if": choice,
     "@json": json_text,
+    "@liquid": liquid,
     "@literal": literal,
     "@merge": merge,
     "@path": path,

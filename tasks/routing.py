@@ -1,20 +1,24 @@
 """Routes: which events go where. Loaded and checked once, then decided purely."""
 
+import collections
 import dataclasses
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from config.problems import ConfigurationRefused
-from config.yaml_file import YamlFile, read
-from tasks import loop, mapping, trigger
-from tasks.action import Action, Request, checked
+from config.yaml_file import Place, YamlFile, read
+from tasks import integrations, loop, mapping, presets, trigger
+from tasks.action import Action, Field, Request, checked, in_segments_form
 from tasks.actions import ACTIONS
 from tasks.envelope import Envelope
 from tasks.errors import MappingFailed, MappingRefused, TriggerRefused
+
+#: As many as Segment lets one destination have.
+_MOST_ROUTES: Final = 50
 
 #: A team's own handler: takes the envelope, gives requests (none = nothing to send) or raises of tasks.errors.
 Handler = Callable[[Envelope], Sequence[Request] | None]
@@ -30,6 +34,7 @@ class Route:
     action: Action | None
     mapping: mapping.Mapping | None
     handler: Handler | None
+    format: str | None = None  #: whose events it is for; None = anybody's
 
     @property
     def does(self) -> str:
@@ -39,6 +44,10 @@ class Route:
     def matches(self, envelope: Envelope) -> bool:
         """Whether the route is for this event."""
         if self.sources and envelope.source not in self.sources:
+            return False
+        if self.format is not None and envelope.format != self.format:
+            return False
+        if self.action is not None and integrations.excluded(envelope, self.action.system):
             return False
         return self.trigger is None or self.trigger.matches(envelope.view)
 
@@ -59,9 +68,10 @@ class Route:
 
 @dataclasses.dataclass(frozen=True)
 class Routes:
-    """All routes, in the order of the file."""
+    """All routes: presets, then those of the file in its order."""
 
     routes: tuple[Route, ...]
+    warnings: tuple[str, ...] = ()  #: what is allowed, and still better looked at: file, line, key
 
     def get(self, name: str) -> Route | None:
         """The route of that name."""
@@ -81,6 +91,7 @@ class _RouteSchema(Schema):
     trigger = fields.String(metadata={"doc": "Condition on the event; every event if not given."})
     action = fields.String(validate=validate.OneOf(ACTIONS, error="No action of this name; there are: {choices}."))
     mapping = fields.Dict(keys=fields.String())
+    defaults = fields.String(validate=validate.Equal(presets.SEGMENT, error="Must be segment."))
     handler = fields.String(validate=validate.Regexp(r"^[\w.]+:\w+$", error="Must be module:function."))
     enabled = fields.Boolean(load_default=True)
 
@@ -90,13 +101,15 @@ class _RouteSchema(Schema):
             raise ValidationError("A route needs either an action or a handler.")
         if "action" in data and "mapping" not in data:
             raise ValidationError("An action needs a mapping.", "mapping")
-        if "handler" in data and "mapping" in data:
-            raise ValidationError("A handler takes the whole event, not a mapping.", "mapping")
+        for key in ("mapping", "defaults"):
+            if "handler" in data and key in data:
+                raise ValidationError("A handler takes the whole event, not a mapping.", key)
 
 
 class _FileSchema(Schema):
     version = fields.Integer(required=True, strict=True, validate=validate.Equal(1))
     shared = fields.Raw(metadata={"doc": "Free: a place for YAML anchors."})
+    presets = fields.Raw(metadata={"doc": "segment, or segment with a list of sources."})
     routes = fields.List(fields.Nested(_RouteSchema), required=True)
 
 
@@ -106,24 +119,63 @@ def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
     Raises ConfigurationRefused with every problem: file, line, key, and what to write instead.
     """
     file = read(path)
-    try:
-        data = _FileSchema().load(file.data if file.data is not None else {})
-    except ValidationError as error:
-        raise ConfigurationRefused(tuple(file.problems(error.normalized_messages()))) from None
     problems: list[str] = []
-    routes = [
-        _route(file, index, entry, None if known_sources is None else set(known_sources), problems)
-        for index, entry in enumerate(data["routes"])
-    ]
+    data, on = _filled(file, problems)
+    try:
+        data = _FileSchema().load(data)
+    except ValidationError as error:
+        raise ConfigurationRefused((*problems, *file.problems(error.normalized_messages()))) from None
+    known = None if known_sources is None else set(known_sources)
     names = [entry["name"] for entry in data["routes"]]
+    untouched = [{**preset, "enabled": True} for name, preset in on.items() if name not in names]
+    routes = [_route(file, ("presets", presets.SEGMENT), entry, known, on, problems) for entry in untouched]
+    routes += [
+        _route(file, ("routes", index), entry, known, on, problems) for index, entry in enumerate(data["routes"])
+    ]
     problems += [
         file.problem(("routes", index, "name"), f"the name {name} is taken by an earlier route")
         for index, name in enumerate(names)
         if name in names[:index]
     ]
     if problems:
-        raise ConfigurationRefused(tuple(problems))
-    return Routes(tuple(route for route in routes if route is not None))
+        raise ConfigurationRefused(tuple(dict.fromkeys(problems)))
+    used = tuple(route for route in routes if route is not None)
+    return Routes(used, _warnings(file, used))
+
+
+def _filled(file: YamlFile, problems: list[str]) -> tuple[Any, dict[str, dict[str, Any]]]:
+    """The file's data with what presets and defaults add to its routes, and the presets that are switched on."""
+    on: dict[str, dict[str, Any]] = {}
+    if not isinstance(file.data, dict):
+        return file.data if file.data is not None else {}, on
+    try:
+        on = presets.switched_on(file.data.get("presets"))
+    except ValueError as error:
+        problems.append(file.problem(("presets",), str(error)))
+    routes = file.data.get("routes", [] if on else None)
+    if not isinstance(routes, list):
+        return file.data, on
+    return {**file.data, "routes": [_filled_route(file, *numbered, on, problems) for numbered in enumerate(routes)]}, on
+
+
+def _filled_route(
+    file: YamlFile, index: int, route: Any, on: Mapping[str, Mapping[str, Any]], problems: list[str]
+) -> Any:
+    try:
+        return presets.filled(route, on)
+    except ValueError as error:
+        problems.append(file.problem(("routes", index), str(error)))
+        return route
+
+
+def _warnings(file: YamlFile, routes: Iterable[Route]) -> tuple[str, ...]:
+    """More routes to one system than Segment allows: they work, but cannot be moved back."""
+    systems = collections.Counter(route.action.system for route in routes if route.action is not None)
+    return tuple(
+        file.problem(("routes",), f"{count} routes go to {system}; Segment allows {_MOST_ROUTES} for one destination")
+        for system, count in systems.items()
+        if count > _MOST_ROUTES
+    )
 
 
 def source_names(path: Path) -> list[str]:
@@ -134,10 +186,13 @@ def source_names(path: Path) -> list[str]:
 
 
 def _route(
-    file: YamlFile, index: int, entry: Mapping[str, Any], known: set[str] | None, problems: list[str]
+    file: YamlFile,
+    place: Place,
+    entry: Mapping[str, Any],
+    known: set[str] | None,
+    on: Container[str],
+    problems: list[str],
 ) -> Route | None:
-    place = ("routes", index)
-
     def attempt(key: str, make: Callable[[Any], Any]) -> Any:
         if key not in entry:
             return None
@@ -151,13 +206,9 @@ def _route(
 
     action = ACTIONS.get(entry.get("action", ""))
     if action is not None:
-        for name in entry["mapping"]:
-            if not name.startswith("@") and name not in action.fields:
-                text = f"{action.name} has no field {name}; it has: {', '.join(action.fields)}"
-                problems.append(file.problem((*place, "mapping", name), text))
-        for name, field in action.fields.items():
-            if field.required and name not in entry["mapping"] and not _is_directive(entry["mapping"]):
-                problems.append(file.problem((*place, "mapping"), f"{action.name} needs the field {name}"))
+        entry = {**entry, "mapping": _in_its_form(action, entry["mapping"])}
+        for key, text in _field_problems(action, entry["mapping"]):
+            problems.append(file.problem((*place, "mapping", *key), text))
     route = Route(
         name=entry["name"],
         sources=attempt("source", lambda value: _sources(value, known)) or frozenset(),
@@ -165,12 +216,34 @@ def _route(
         action=action,
         mapping=attempt("mapping", mapping.compile),
         handler=attempt("handler", _handler),
+        format="segment" if entry["name"] in on and "source" not in entry else None,
     )
     return route if entry["enabled"] else None
 
 
-def _is_directive(raw: Mapping[str, Any]) -> bool:
-    return any(key.startswith("@") for key in raw)
+def _in_its_form(action: Action, raw: dict[str, Any]) -> dict[str, Any]:
+    """A mapping that names what only Segment has is in Segment's form, also for an event that lacks the value."""
+    only = (name for name in raw if name in action.fields and action.fields[name].only_in_segment)
+    return {"form": "segment", **raw} if "form" in action.fields and any(only) else raw
+
+
+def _field_problems(action: Action, raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What can be said of a mapping's fields without an event; one directive for all of them says nothing."""
+    if presets.is_directive(raw):
+        return
+    segments = in_segments_form(raw, action.fields)
+    for name in raw:
+        if name not in action.fields and name != mapping.ROOT_KEY:
+            yield (name,), f"{action.name} has no field {name}; it has: {', '.join(action.fields)}"
+    for name, field in action.fields.items():
+        if _needed(field, segments) and name not in raw:
+            yield (), f"{action.name} needs the field {name}"
+        if field.choices and isinstance(raw.get(name), str) and raw[name] not in field.choices:
+            yield (name,), f"must be {' or '.join(field.choices)}"
+
+
+def _needed(field: Field, segments: bool) -> bool:
+    return field.required or (segments and field.required_in_segment)
 
 
 def _sources(value: Any, known: set[str] | None) -> frozenset[str]:

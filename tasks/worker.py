@@ -61,6 +61,8 @@ def build(environ: Mapping[str, str]) -> Celery:
     )
     _register(app, deliverer, publishing.Publishing(queue, app.dead_letters))
     _sweep_while_running(settings, ledger, queue)
+    for warning in routes.warnings:
+        log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
     return app
 

@@ -6,13 +6,17 @@ https://docs.encharge.io/getting-started/connecting-your-app-to-encharge/ingest-
 
 from typing import Final
 
-from tasks.action import Action, Field, Fields, Request, person, present
+from tasks.action import Action, Field, Fields, Request, in_segments_form, person, present
+from tasks.actions import segment
 
 
 def requests(fields: Fields) -> tuple[Request, ...]:
+    name = fields.get("name", "Page View")
+    if in_segments_form(fields, ACTION.fields):
+        return segment.event_request("track_page", name, fields, "userFields")
     ids = person(fields, "email", "userId")
     body = present(
-        name=fields.get("name", "Page View"),
+        name=name,
         type="page",
         user={**ids, **fields.get("userFields", {})},
         properties=fields.get("properties"),
@@ -25,13 +29,16 @@ ACTION: Final = Action(
     "track_page",
     "events.page",
     "Record a page view of a person.",
-    {
-        "name": Field('Name of the event; "Page View" if not given.'),
-        "email": Field("The person's e-mail address."),
-        "userId": Field("The person's id in your product."),
-        "properties": Field("url, title, referrer and whatever else is known.", "object"),
-        "userFields": Field("Fields of the person to write along.", "object"),
-        "ip": Field("The person's address, for country and time zone."),
-    },
+    segment.merged(
+        "track_page",
+        {
+            "name": Field('Name of the event; "Page View" if not given.'),
+            "email": Field("The person's e-mail address."),
+            "userId": Field("The person's id in your product."),
+            "properties": Field("url, title, referrer and whatever else is known.", "object"),
+            "userFields": Field("Fields of the person to write along.", "object"),
+            "ip": Field("The person's address, for country and time zone."),
+        },
+    ),
     requests,
 )

@@ -187,8 +187,8 @@ def test_root_wrapper_takes_the_other_keys_as_its_mapping() -> None:
         ({"@arrayPath": "x"}, "/@arrayPath should be an array but it is a string."),
         ({"@case": {"value": "x"}}, '/@case @case requires a "operator" key.'),
         ({"@flatten": {"separator": ""}}, '/@flatten @flatten requires a "separator" key.'),
-        ({"x": {"@liquid": "{{ a }}"}}, "/x/@liquid is not supported yet."),
-        ({"x": [{"@liquid": "{{ a }}"}]}, "/x/0 @liquid is not supported yet."),
+        ({"x": {"@liquid": 5}}, "/x/@liquid should be a string but it is a number."),
+        ({"x": [{"@liquid": "{{ a"}]}, "/x/0/@liquid expected '}}', found end of file (at character 1)."),
         (
             {"x": [{"@merge": {"direction": "left", "objects": "a"}}]},
             "/x/0/@merge @merge: expected opts.array, got string.",
@@ -289,7 +289,7 @@ def test_values_are_not_read_as_templates_slowly() -> None:
 
 OPTIONS = ["exists", "blank", "then", "else", "value", "operator", "separator", "mode", "objects", "direction", "apply"]
 KEYS = st.sampled_from(
-    [*DIRECTIVES, *OPTIONS, "@liquid", "@nope", "_metadata", "mapping", "pattern", "__segment_internal_directive", "a"]
+    [*DIRECTIVES, *OPTIONS, "@nope", "_metadata", "mapping", "pattern", "__segment_internal_directive", "a"]
 )
 TEXTS = st.sampled_from(
     ["$.a", "a.b[0]", "{{a}} {{{a.b}}}", "lower", "left", "encode", "decode", "$&", ".", ""]
