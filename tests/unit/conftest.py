@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 # How long one example takes says more about the machine than about the code.
-settings.register_profile("unit", deadline=None, max_examples=40)
+settings.register_profile("unit", deadline=None, max_examples=25)
 settings.load_profile("unit")
 
 

@@ -12,7 +12,7 @@ from tasks.envelope import Envelope
 from tasks.ledger import Ledger, Result, StoredEvent
 from tasks.queue import RedisQueue
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES: list[dict[str, Any]] = json.loads((REPOSITORY / "cli/samples/encharge.json").read_text())
 EMAIL = "someone@example.com"
 
