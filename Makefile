@@ -36,8 +36,9 @@ fix: venv ## what the linters can mend themselves
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: venv ## accept path beside Flask + task.delay(), one run, ratios
+bench: venv ## accept path beside Flask + task.delay(), one run, ratios; then how fast explain reads
 	$(BIN)/python benchmarks/accept.py
+	$(BIN)/python benchmarks/explain.py
 
 docs: venv ## write the generated pages again
 	$(BIN)/python docs/generate.py

@@ -1,16 +1,23 @@
 """event-router check: everything that start-up checks, without starting."""
 
+import contextlib
 import json
 
 import click
 
 import app.configuration
 import tasks.worker
+from cli.connection import connection_to
 from config.problems import ConfigurationRefused
-from config.settings import load
+from config.settings import Settings, load
+from config.yaml_file import read
+from tasks import route_lint
+from tasks.envelope import Envelope
 from tasks.ledger import connect
+from tasks.routing import Routes, source_names
 
 _TIMEOUT_S = 2.0
+_EVENTS_LOOKED_AT = 1000
 
 
 @click.command()
@@ -18,7 +25,10 @@ _TIMEOUT_S = 2.0
 @click.option("--offline", is_flag=True, help="Do not ask whether Redis answers.")
 @click.pass_obj
 def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
-    """Check settings, sources and routes, and whether Redis answers. Ends with status 1 on problems."""
+    """Check settings, sources and routes, and whether Redis answers. Ends with status 1 on problems.
+
+    Warnings are about routes that are valid and hardly meant so; they do not change the status.
+    """
     problems: list[str] = []
     warnings: list[str] = []
     effective: dict[str, str] = {}
@@ -27,6 +37,8 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
             settings, found = configuration(environ)
             effective = settings.described()
             warnings += getattr(found, "warnings", ())
+            if isinstance(found, Routes):
+                warnings += _route_warnings(settings, found, offline=offline)
         except ConfigurationRefused as refused:
             problems += [problem for problem in refused.problems if problem not in problems]
     if effective and not offline:
@@ -36,11 +48,20 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
     else:
         for name, value in effective.items():
             click.echo(f"{name} = {value}")
-        for warning in warnings:
-            click.echo(f"warning: {warning}", err=True)
+        if warnings:
+            click.echo("\n".join(["", "warnings:", *(f"  {warning}" for warning in warnings), ""]))
         click.echo("\n".join(problems) if problems else "no problems found", err=bool(problems))
     if problems:
         raise SystemExit(1)
+
+
+def _route_warnings(settings: Settings, routes: Routes, *, offline: bool) -> list[str]:
+    stored: list[Envelope] = []
+    if not offline:
+        # A Redis that does not answer is a problem, and told as one; here there are just no events to look at.
+        with contextlib.suppress(click.ClickException):
+            stored = connection_to(settings).ledger.stored(_EVENTS_LOOKED_AT)
+    return route_lint.warnings(read(settings.routes_file), routes, source_names(settings.sources_file), stored)
 
 
 def _redis_problems(environ: dict[str, str]) -> list[str]:

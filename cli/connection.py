@@ -36,6 +36,7 @@ def connection_to(settings: Settings) -> Connection:
         max_waiting=settings.max_waiting,
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,
+        archive_events=settings.archive_events,
     )
     if not ledger.ping():
         raise click.ClickException("Redis does not answer at the address in REDIS_URL")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli import check, dead, demo, ledger, sandbox, send, up
+from cli import check, dead, demo, evaluate, explain, importing, ledger, sandbox, send, up
 from config.problems import ConfigurationRefused
 
 
@@ -34,6 +34,9 @@ for command in (
     check.check,
     dead.dead,
     demo.demo,
+    evaluate.evaluate,
+    explain.explain,
+    importing.importing,
     ledger.ledger,
     sandbox.sandbox,
     send.send,

@@ -22,6 +22,13 @@ def _whole(value: str) -> int:
     return number
 
 
+def _whole_or_none(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise ValueError("must be a whole number of 0 or more")
+    return number
+
+
 def _seconds(value: str) -> float:
     number = float(value)
     if not 0 < number < float("inf"):
@@ -122,6 +129,12 @@ class Settings:
         "200000",
     )
     dedupe_window_s: int = setting("DEDUPE_WINDOW_S", "How long a settled event's id is remembered.", _whole, "86400")
+    archive_events: int = setting(
+        "ARCHIVE_EVENTS",
+        "Ended events whose payload is kept to look at (explain --last, check); 0 = none. Those above 64 KiB are not.",
+        _whole_or_none,
+        "1000",
+    )
     accept_timeout_s: float = setting(
         "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it answers 503.", _seconds, "0.5"
     )

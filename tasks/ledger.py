@@ -19,6 +19,8 @@ Redis keys, all times in microseconds of Redis' own clock:
     router:claimed       string  the newest ticket time ever claimed: what is older and unclaimed was overtaken
     router:suspect       string  id of the one event that runs although workers died during it more than once
     router:counts        hash    source/<name>/<state> and route/<name>/<state> → number
+    router:recent        list    envelopes of the events that ended last, newest first: at most ARCHIVE_EVENTS of
+                                 at most 64 KiB; for people to look at, nothing depends on it
     router:quarantine    zset    id → when; messages that are not even an envelope
     router:quarantine:<id> hash  raw, reason, error, label
 
@@ -26,6 +28,7 @@ Each change is one script (tasks/ledger/*.lua), so accepted = delivered + filter
 at any moment, per source and per route. Design and reasons: docs/adr/0001-tickets-and-ledger.md.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -37,7 +40,7 @@ import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
-from tasks.envelope import Envelope, encode
+from tasks.envelope import Envelope, decode, encode
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 from tasks.kept_script import KeptScript
 
@@ -47,6 +50,7 @@ RETRYING: Final = "router:retrying"
 DEAD: Final = "router:dead"
 CLAIMED: Final = "router:claimed"
 SUSPECT: Final = "router:suspect"
+RECENT: Final = "router:recent"
 COUNTS: Final = "router:counts"
 QUARANTINE: Final = "router:quarantine"
 
@@ -54,6 +58,8 @@ QUARANTINE: Final = "router:quarantine"
 NO_ROUTE: Final = "-"
 #: From this many crashes on, an event never runs beside another such event.
 APART_FROM: Final = 2
+#: Longer envelopes are not kept after their end, so that the archive's memory is bounded too.
+LONGEST_KEPT: Final = 65_536
 
 #: Makes the ticket of one event: (id, label) → what is pushed onto the queue's list; empty = nothing is pushed.
 TicketFor = Callable[[str, str], bytes]
@@ -131,11 +137,14 @@ class Overdue:
 class Ledger:
     """The scripts as methods. Safe to share between threads."""
 
-    def __init__(self, client: Any, *, max_waiting: int, dedupe_window_s: int, lease_s: float) -> None:
+    def __init__(
+        self, client: Any, *, max_waiting: int, dedupe_window_s: int, lease_s: float, archive_events: int = 0
+    ) -> None:
         self.client = client
         self._max_waiting = max_waiting
         self._dedupe_window_s = dedupe_window_s
         self._lease_us = int(lease_s * 1_000_000)
+        self._archive_events = archive_events
         self._accept = KeptScript(client, (SCRIPTS / "accept.lua").read_bytes())
         self._scripts = {
             path.stem: client.register_script(path.read_bytes())
@@ -197,7 +206,7 @@ class Ledger:
 
         Gives the event's state, or "stale" when the lease had gone to somebody else and nothing was written.
         """
-        args: list[Any] = [event.id, event.owner, self._dedupe_window_s, int(more)]
+        args: list[Any] = [event.id, event.owner, self._dedupe_window_s, int(more), self._archive_events, LONGEST_KEPT]
         for result in results:
             delay_us = int(result.delay_s * 1_000_000)
             args += (
@@ -206,7 +215,7 @@ class Ledger:
                 delay_us,
                 _record(result.record),
             )
-        keys = [event_key(event.id), ACCEPTED, RUNNING, RETRYING, DEAD, COUNTS, SUSPECT]
+        keys = [event_key(event.id), ACCEPTED, RUNNING, RETRYING, DEAD, COUNTS, SUSPECT, RECENT]
         answer: bytes = self._run("settle", keys, args)
         return answer.decode()
 
@@ -308,6 +317,20 @@ class Ledger:
             pipe.hgetall(event_key(id_))
         return [parse_event(id_, hash_) if hash_ else None for id_, hash_ in zip(ids, pipe.execute(), strict=True)]
 
+    def stored(self, most: int) -> list[Envelope]:
+        """The newest events whose payload is still here, oldest first: waiting ones, and those that ended lately."""
+        pipe = self.client.pipeline(transaction=False)
+        for key in (ACCEPTED, RUNNING, RETRYING):
+            pipe.zrevrange(key, 0, most - 1)
+        ids = [id_ for found in pipe.execute() for id_ in found]
+        for id_ in ids:
+            pipe.hget(event_key(id_.decode()), "env")
+        # Last, so that an event which ends meanwhile is found here.
+        pipe.lrange(RECENT, 0, most - 1)
+        *waiting, recent = pipe.execute()
+        found = {envelope.id: envelope for envelope in _readable([*reversed(recent), *waiting])}
+        return sorted(found.values(), key=lambda envelope: envelope.received_at)[-most:]
+
     def counts(self) -> dict[tuple[str, str], dict[str, int]]:
         """("source" or "route", name) → state → number."""
         table: dict[tuple[str, str], dict[str, int]] = {}
@@ -387,6 +410,13 @@ def _record(record: Mapping[str, Any]) -> str:
             key: value if isinstance(value, str | int | float | list) else repr(value) for key, value in record.items()
         }
         return json.dumps(plain, separators=(",", ":"), default=repr)
+
+
+def _readable(texts: Iterable[bytes | None]) -> Iterator[Envelope]:
+    for text in texts:
+        if text is not None:
+            with contextlib.suppress(InvalidEnvelope):
+                yield decode(text)
 
 
 def _text(value: str) -> bytes:

@@ -92,6 +92,7 @@ def worker_ledger(settings: Settings) -> Ledger:
         max_waiting=_NO_LIMIT,
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,
+        archive_events=settings.archive_events,
     )
 
 

@@ -39,10 +39,10 @@ def envelope_data(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "raw" or value is not None}
 
 
-def fake_ledger(*, max_waiting: int = 1000, lease_s: float = 10) -> Ledger:
+def fake_ledger(*, max_waiting: int = 1000, lease_s: float = 10, archive_events: int = 0) -> Ledger:
     """A ledger of its own, in memory."""
     client = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-    return Ledger(client, max_waiting=max_waiting, dedupe_window_s=3600, lease_s=lease_s)
+    return Ledger(client, max_waiting=max_waiting, dedupe_window_s=3600, lease_s=lease_s, archive_events=archive_events)
 
 
 def accept(ledger: Ledger, *ids: str, **changes: Any) -> list[bool]:

@@ -1,11 +1,13 @@
 -- Write down how the deliveries of one event went; give the lease back unless more follow.
--- KEYS  event hash, accepted, running, retrying, dead, counts, suspect
--- ARGV  id, owner, seconds to remember a settled id, '1' when more follow, then route, state, delay in microseconds,
---       record for each delivery. States: pending, retrying, delivered, filtered, dead
+-- KEYS  event hash, accepted, running, retrying, dead, counts, suspect, recent
+-- ARGV  id, owner, seconds to remember a settled id, '1' when more follow, ended events to keep, longest envelope kept,
+--       then route, state, delay in microseconds, record for each delivery.
+--       States: pending, retrying, delivered, filtered, dead
 -- Gives 'stale' (the lease went to somebody else: nothing is written), or the event's state
 local event, accepted, running, retrying = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local dead, counts, suspect = KEYS[5], KEYS[6], KEYS[7]
+local dead, counts, suspect, recent = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local id, owner, remember, more = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+local keep, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
 if redis.call('HGET', event, 'owner') ~= owner then
   return 'stale'
 end
@@ -18,7 +20,7 @@ local now = time[1] * 1000000 + time[2]
 local function micros(number) return string.format('%.0f', number) end
 local ended = {delivered = true, filtered = true, dead = true, discarded = true}
 
-for i = 5, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   local route, state, delay, record = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local row = 'route/' .. route .. '/'
   local old = redis.call('HGET', event, 's:' .. route)
@@ -67,6 +69,15 @@ local row = 'source/' .. redis.call('HGET', event, 'source') .. '/'
 redis.call('HINCRBY', counts, row .. 'waiting', -1)
 redis.call('HINCRBY', counts, row .. final, 1)
 redis.call('HSET', event, 'state', final, 'ended', micros(now))
+if keep > 0 then
+  local envelope = redis.call('HGET', event, 'env')
+  if envelope and #envelope <= longest then
+    redis.call('LPUSH', recent, envelope)
+    redis.call('LTRIM', recent, 0, keep - 1)
+  end
+else
+  redis.call('DEL', recent)
+end
 if final ~= 'dead' then
   redis.call('HDEL', event, 'env')
   redis.call('EXPIRE', event, remember)

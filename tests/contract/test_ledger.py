@@ -6,7 +6,7 @@ from builders import accept, back, balanced, claim, counts, envelope, fake_ledge
 
 from tasks.envelope import decode
 from tasks.errors import QueueFull, QueueUnavailable
-from tasks.ledger import ACCEPTED, DEAD, RETRYING, RUNNING, SUSPECT, Ledger, Result
+from tasks.ledger import ACCEPTED, DEAD, LONGEST_KEPT, RECENT, RETRYING, RUNNING, SUSPECT, Ledger, Result
 from tasks.queue import RedisQueue
 
 QUEUE = "events"
@@ -581,3 +581,77 @@ def test_rejected_events_are_dead_and_counted_once(ledger: Ledger) -> None:
     assert (found["accepted"], found["dead"], found["duplicate"]) == (3, 2, 1)
     assert ledger.replay("e1", "-", {}, QUEUE, b"ticket")
     assert [event.id for event in ledger.claim(["e1"], "one")] == ["e1"]
+
+
+# --- what is kept after the end ---------------------------------------------------------------------------------
+
+
+def stored(ledger: Ledger, most: int = 10) -> list[str]:
+    return [each.id for each in ledger.stored(most)]
+
+
+@pytest.mark.parametrize("end", ["delivered", "filtered", "dead"])
+def test_ended_events_are_kept_to_look_at(end: str) -> None:
+    """The archive has the envelope of an event that ended, however it ended, and no more than it may hold."""
+    ledger = fake_ledger(archive_events=2)
+    for id_ in ("e1", "e2", "e3"):
+        accept(ledger, id_)
+        assert ledger.settle(claim(ledger, id_), [Result("a", end, {})]) == end
+
+    assert [decode(text).id for text in ledger.client.lrange(RECENT, 0, -1)] == ["e3", "e2"]
+    assert ledger.client.exists(RECENT, "router:accepted", "router:running") == 1
+    assert counts(ledger) == {"accepted": 3, end: 3}
+    assert balanced(ledger)
+
+
+def test_what_goes_on_is_not_in_the_archive_yet() -> None:
+    """Neither between two deliveries, nor while one waits for its retry, nor by somebody without the lease."""
+    ledger = fake_ledger(archive_events=2)
+    accept(ledger, "e1")
+    event = claim(ledger)
+
+    ledger.settle(event, [Result("a", "delivered", {}), Result("b", "pending", {})], more=True)
+    assert ledger.settle(event, [Result("b", "retrying", {}, 60)]) == "retrying"
+    assert ledger.settle(event, [Result("b", "delivered", {})]) == "stale"
+    assert ledger.client.exists(RECENT) == 0
+
+
+def test_an_archive_of_none_is_empty() -> None:
+    """Switched off, nothing is kept, and what was kept before goes with the next event that ends."""
+    ledger = fake_ledger()
+    ledger.client.lpush(RECENT, "what was kept before")
+    accept(ledger, "e1")
+    settled(ledger, "e1", Result("a", "delivered", {}))
+
+    assert ledger.client.exists(RECENT) == 0
+    assert stored(ledger) == []
+
+
+def test_the_archive_keeps_no_long_envelopes() -> None:
+    """One that is longer than the limit is delivered as any other, and not kept."""
+    ledger = fake_ledger(archive_events=2)
+    accept(ledger, "e1", event={"text": "x" * LONGEST_KEPT})
+
+    assert settled(ledger, "e1", Result("a", "delivered", {})) == "delivered"
+    assert ledger.client.exists(RECENT) == 0
+
+
+def test_stored_events() -> None:
+    """Waiting, running, retrying and ended ones, in the order in which they came, each once, the newest of them."""
+    ledger = fake_ledger(archive_events=10)
+    ids = ["e1", "e2", "e3", "e4", "e5"]
+    for second, id_ in enumerate(ids):
+        accept(ledger, id_, received_at=f"2026-01-02T03:04:0{second}Z")
+    assert stored(ledger) == ids
+
+    settled(ledger, "e4", Result("a", "dead", {}))
+    settled(ledger, "e1", Result("a", "delivered", {}))
+    settled(ledger, "e2", Result("a", "retrying", {}, 60))
+    claim(ledger, "e3")
+    assert stored(ledger) == ids
+    assert stored(ledger, 2) == ["e4", "e5"]
+
+    ledger.replay("e4", "a", {}, QUEUE, b"ticket")
+    assert stored(ledger) == ids
+    ledger.client.lpush(RECENT, b"no envelope")
+    assert stored(ledger) == ids

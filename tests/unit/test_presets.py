@@ -295,8 +295,8 @@ def test_check_shows_warnings(tmp_path: Path) -> None:
     as_json = CliRunner().invoke(check, ["--offline", "--json"], obj=environ)
 
     assert (done.exit_code, as_json.exit_code) == (0, 0)
-    assert "routes: 51 routes go to encharge" in done.stderr
-    assert len(json.loads(as_json.stdout)["warnings"]) == 1
+    assert "routes: 51 routes go to encharge" in done.stdout
+    assert "routes: 51 routes go to encharge" in json.loads(as_json.stdout)["warnings"][0]
 
 
 # --- whom an event is for
