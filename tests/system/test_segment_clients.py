@@ -1,5 +1,6 @@
 """Segment's real client libraries send to a running router by changing one host name."""
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -105,22 +106,63 @@ def test_the_node_library(router: Router, node: list[str]) -> None:
 
 
 def test_a_large_batch(router: Router) -> None:
-    """2,500 events in one request of under 500 KB: all delivered, once."""
+    """2,500 events in one request of nearly 500 KB: all delivered, once."""
     batch = [
         {
             "type": "track",
             "event": "E",
             "userId": f"u{number}",
             "messageId": f"m{number}",
-            "properties": {"number": number},
+            "properties": {"number": number, "padding": "x" * 83},
         }
         for number in range(2500)
     ]
     body = json.dumps({"batch": batch, "writeKey": KEY}).encode()
-    assert 200_000 < len(body) < 500 * 1024
+    assert 490_000 < len(body) <= 500 * 1024
     answer = router.session.post(f"{router.web_url}/v1/batch", data=body, timeout=10)
     assert (answer.status_code, answer.json()) == (200, {"success": True})
     router.settled([event["messageId"] for event in batch], 60)
     assert router.counts("source", "website")["delivered"] == 2500
     assert all(len(times) == 1 for times in router.arrivals().values())
     router.assert_equation()
+
+
+def test_abuse_is_answered_and_costs_no_memory(router: Router) -> None:
+    """Too many, too large, broken, packed and nested: the answers of Segment's documentation, and memory stays flat."""
+    track = {"type": "track", "event": "E", "userId": "u"}
+    many = json.dumps({"writeKey": KEY, "batch": [{"type": "page", "userId": "u"}] * 2501}).encode()
+    cases: list[tuple[str, bytes, dict[str, str], int]] = [
+        ("batch", many, {}, 200),
+        ("track", json.dumps({**track, "writeKey": KEY, "x": "y" * 33_000}).encode(), {}, 400),
+        ("batch", json.dumps({"writeKey": KEY, "batch": [{**track, "x": "y" * 33_000}]}).encode(), {}, 200),
+        ("batch", gzip.compress(many)[:-20], {"Content-Encoding": "gzip"}, 400),
+        ("batch", gzip.compress(b" " * 50_000_000), {"Content-Encoding": "gzip"}, 400),
+        ("batch", b'{"a":' * 10_000, {}, 400),
+        ("track", b'{"event": "\xff\xfe"}', {}, 400),
+        ("track", json.dumps({**track, "writeKey": "wrong"}).encode(), {}, 401),
+        ("m", b'{"series": []}', {}, 200),
+    ]
+
+    def round_of_all() -> None:
+        for path, body, headers, status in cases:
+            answer = router.session.post(f"{router.web_url}/v1/{path}", data=body, headers=headers, timeout=10)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json"), path
+
+    for _ in range(3):
+        round_of_all()
+    before = memory_kib(router.processes["web"].pid)
+    for _ in range(20):
+        round_of_all()
+    grown = memory_kib(router.processes["web"].pid) - before
+    assert grown < 20 * 1024, f"{grown} KiB"
+    good = router.session.post(f"{router.web_url}/v1/track", json={**track, "writeKey": KEY}, timeout=10)
+    assert good.status_code == 200
+    reasons = {letter.error.rpartition(" ")[2] for letter in router.connection.letters.find()}
+    assert reasons == {"too_many_events", "payload_too_large"}
+    router.assert_equation()
+
+
+def memory_kib(group: int) -> int:
+    """Resident memory of a process and its children."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,rss="], capture_output=True, text=True, check=True).stdout
+    return sum(int(rss) for pgid, rss in (line.split() for line in listed.splitlines()) if int(pgid) == group)
