@@ -17,7 +17,7 @@ from config.settings import Settings, load
 from tasks import routing
 from tasks.destinations import destinations
 from tasks.envelope import Envelope
-from tasks.explaining import Explainer, Outcome, as_data, changes
+from tasks.explaining import Explainer, Outcome, as_json, changes
 
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 _MEANING: Final = {"added": "matches now", "removed": "matches no more", "changed": "does something else"}
@@ -29,7 +29,7 @@ _dumped: Final = json.JSONEncoder(separators=(",", ":")).encode
 @click.option("--event", "file", type=click.File("rb"), help="File with one event, a list, or one a line (- = stdin).")
 @click.option("--last", type=click.IntRange(min=1), help="The last N events that the router has stored, instead.")
 @click.option("--source", help="Who sent them, by a name of the sources file; if not given, who fits.")
-@click.option("--event-name", help="For webhooks whose body names no event.")
+@click.option("--event-name", help="What the address would say: name of a webhook's event, call of Segment's.")
 @click.option("--routes", type=click.Path(dir_okay=False), help="Routes that are not live; default: ROUTES_FILE.")
 @click.option("--diff", "other", type=click.Path(dir_okay=False), help="Show what these routes would change.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: an object; of several events one a line.")
@@ -103,10 +103,10 @@ class Explanations:
         for number, envelope in chain(first, found):
             if isinstance(envelope, str):
                 self.unusable += 1
-                data: dict[str, Any] = {"routes": [], "filtered": [], "error": envelope}
+                members = f'{as_json(())},"error":{_dumped(envelope)}'
             else:
-                data = as_data(self._explain(envelope))
-            yield _dumped({"event": number, **data} if several else data)
+                members = as_json(self._explain(envelope))
+            yield f'{{"event":{number},{members}}}' if several else f"{{{members}}}"
 
     def text(self, found: Iterable[Item]) -> Iterator[str]:
         """For people, with a line of sums under several events."""

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 import click
 
 from app import body
-from app.source import Refusal, Unwrap
+from app.source import Refusal
 from app.sources import encharge, segment
 from config.yaml_file import read
 from tasks.envelope import Envelope, load
@@ -21,7 +21,7 @@ _MOST_DEPTH: Final = 500
 #: What nothing but an envelope has, all at once.
 _ENVELOPE_KEYS: Final = frozenset({"version", "id", "source", "format", "event", "received_at"})
 #: What nothing but a Segment event has, of which it has one.
-_SEGMENT_KEYS: Final = ("messageId", "anonymousId", "userId", "writeKey", "originalTimestamp")
+_SEGMENT_KEYS: Final = ("messageId", "anonymousId", "userId", "writeKey", "batch")
 
 
 class Unusable(click.ClickException):
@@ -38,7 +38,7 @@ def _of_segment(event: Mapping[str, Any]) -> bool:
 class Kind:
     """How an event of a kind of source is unwrapped, and known without being told."""
 
-    unwrap: Unwrap
+    unwrap: Callable[[str, Any, str | None, datetime], Sequence[Envelope | segment.Invalid]]
     looks_like: Callable[[Mapping[str, Any]], bool]
 
 
@@ -67,7 +67,7 @@ class Intake:
     event_name: str | None
     received_at: datetime
 
-    def envelopes(self, value: Any) -> Sequence[Envelope]:
+    def envelopes(self, value: Any) -> Sequence[Envelope | segment.Invalid]:
         """The envelopes of one event. Raises Refusal as the source would, or InvalidEnvelope."""
         if isinstance(value, dict) and value.keys() >= _ENVELOPE_KEYS:
             return [load(value)]
@@ -97,8 +97,11 @@ def items(file: BinaryIO, intake: Intake) -> Iterator[Item]:
             yield number, value.message
             continue
         try:
-            for envelope in intake.envelopes(value):
-                yield number, envelope
+            for found in intake.envelopes(value):
+                yield (
+                    number,
+                    found if isinstance(found, Envelope) else f"Segment discards such an event as {found.code}",
+                )
         except Refusal as refusal:
             yield number, f"the source refuses it: {refusal.message}"
         except InvalidEnvelope as error:

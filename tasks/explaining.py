@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from tasks import integrations
 from tasks.action import Request
 from tasks.envelope import Envelope
 from tasks.routing import Route, Routes
@@ -15,6 +16,8 @@ from tasks.trigger_syntax import Condition, Group
 
 #: Sets of verdicts of one trigger whose explanation is remembered; most triggers have few.
 _REMEMBERED: Final = 256
+
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Destination(Protocol):
@@ -25,7 +28,7 @@ class Destination(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """What one route would do with one event: its requests, or why there are none."""
 
@@ -50,13 +53,17 @@ class Outcome:
         data["requests"] = list(self.requests)
         return data if self.error is None else {**data, "error": self.error}
 
+    @functools.cached_property
+    def text(self) -> str:
+        """The same as JSON; written once for the many events that share an outcome without requests."""
+        return _to_json(self.as_data())
 
-def as_data(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """All routes for one event, for programs."""
-    data: dict[str, list[Any]] = {"routes": [], "filtered": []}
-    for outcome in outcomes:
-        data["routes" if outcome.sends else "filtered"].append(outcome.as_data())
-    return data
+
+def as_json(outcomes: Sequence[Outcome]) -> str:
+    """All routes for one event, for programs: the members of a JSON object, without its braces."""
+    routes = ",".join([outcome.text for outcome in outcomes if outcome.sends])
+    filtered = ",".join([outcome.text for outcome in outcomes if not outcome.sends])
+    return f'"routes":[{routes}],"filtered":[{filtered}]'
 
 
 class Explainer:
@@ -108,9 +115,7 @@ def _misses(route: Route) -> Callable[[Envelope], Outcome]:
     asked = route.trigger
 
     @functools.lru_cache(_REMEMBERED)
-    def of_source(source: str) -> Outcome:
-        named = ", ".join(sorted(route.sources))
-        reason = f"source: the route is for {named}, the event is of {source}"
+    def of_reason(reason: str) -> Outcome:
         return Outcome(route.name, route.does, matches=False, reason=reason)
 
     @functools.lru_cache(_REMEMBERED)
@@ -119,12 +124,27 @@ def _misses(route: Route) -> Callable[[Envelope], Outcome]:
         reason = f"trigger: not true: {'; '.join(failed)}"
         return Outcome(route.name, route.does, matches=False, reason=reason, failed=failed)
 
+    # The only condition is false, or the route would match: nothing to ask.
+    alone = of_verdicts(((str(asked), False),)) if asked and not isinstance(asked.condition, Group) else None
+
     def missed(envelope: Envelope) -> Outcome:
-        if route.sources and envelope.source not in route.sources:
-            return of_source(envelope.source)
-        return of_verdicts(tuple(asked.explain(envelope.view)) if asked else ())
+        reason = _not_for(route, envelope)
+        if reason is not None:
+            return of_reason(reason)
+        return alone or of_verdicts(tuple(asked.explain(envelope.view)) if asked else ())
 
     return missed
+
+
+def _not_for(route: Route, envelope: Envelope) -> str | None:
+    """Why the route is not for such events, whatever its trigger says; in the order in which it decides itself."""
+    if route.sources and envelope.source not in route.sources:
+        return f"source: the route is for {', '.join(sorted(route.sources))}, the event is of {envelope.source}"
+    if route.format is not None and envelope.format != route.format:
+        return f"format: the route is for events of {route.format}, the event is of {envelope.format}"
+    if route.action is not None and integrations.excluded(envelope, route.action.system):
+        return f"integrations: the event says that it is not for {route.action.system}"
+    return None
 
 
 def failing(trigger: Trigger, verdicts: Iterable[tuple[str, bool]]) -> list[str]:

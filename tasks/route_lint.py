@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from config.yaml_file import YamlFile
+from tasks import mapping as mappings
 from tasks import trigger as triggers
 from tasks.envelope import Envelope
+from tasks.errors import MappingRefused
 from tasks.mapping_directives import UNDEFINED, walk
 from tasks.routing import Route, Routes
 from tasks.trigger_syntax import Comparison, Condition, Field, Group, Membership, fields_of, operands_of
@@ -30,7 +32,7 @@ def warnings(file: YamlFile, routes: Routes, sources: Iterable[str], stored: Ite
         views.setdefault(envelope.source, []).append(envelope.view)
     entries = _entries(file)
     written = [(entries[route.name], route) for route in routes.routes if route.name in entries]
-    found = [*_never_true(written), *_repeated(written, file), *_unknown_fields(written, known, views)]
+    found = [*_never_true(written), *_repeated(written, file), *_unknown_fields(written, file, known, views)]
     return [file.problem(("routes", index, key), text) for index, key, text in sorted(found, key=lambda each: each[0])]
 
 
@@ -109,7 +111,8 @@ def _repeated(written: Iterable[tuple[int, Route]], file: YamlFile) -> Iterator[
     for index, route in written:
         entry = {key: value for key, value in file.data["routes"][index].items() if key not in {"name", "enabled"}}
         # Spelled otherwise, and still the same: source and trigger are compared by what they mean.
-        entry |= {"source": sorted(route.sources), "trigger": str(route.trigger or "")}
+        entry |= {"source": sorted(route.sources), "trigger": str(route.trigger or ""), "action": route.does}
+        entry["format"] = route.format
         content = json.dumps(entry, sort_keys=True, default=repr)
         if content in earlier:
             yield index, "name", f"does the same as the earlier route {earlier[content]}: everything is done twice"
@@ -120,7 +123,10 @@ def _repeated(written: Iterable[tuple[int, Route]], file: YamlFile) -> Iterator[
 
 
 def _unknown_fields(
-    written: Iterable[tuple[int, Route]], known: frozenset[str], views: Mapping[str, Sequence[dict[str, Any]]]
+    written: Iterable[tuple[int, Route]],
+    file: YamlFile,
+    known: frozenset[str],
+    views: Mapping[str, Sequence[dict[str, Any]]],
 ) -> Iterator[_Found]:
     for index, route in written:
         # Of every source that the route takes there must be enough: the field may be one of the quiet source's.
@@ -128,7 +134,8 @@ def _unknown_fields(
         if not taken or any(len(views.get(source, ())) < ENOUGH_EVENTS for source in taken):
             continue
         events = [view for source in taken for view in views[source]]
-        for key, paths in (("trigger", _trigger_paths(route)), ("mapping", _mapping_paths(route))):
+        entry = file.data["routes"][index]
+        for key, paths in (("trigger", _trigger_paths(route)), ("mapping", _mapping_paths(entry.get("mapping")))):
             missing = sorted(".".join(path) for path in paths if not any(has(view, path) for view in events))
             if missing:
                 yield index, key, f"none of the last {len(events)} events has {', '.join(missing)}"
@@ -140,8 +147,12 @@ def _trigger_paths(route: Route) -> set[Path]:
     return {found.names for operand in operands_of(route.trigger.condition) for found in fields_of(operand)}
 
 
-def _mapping_paths(route: Route) -> set[Path]:
-    paths = route.mapping.paths if route.mapping else frozenset[str]()
+def _mapping_paths(written: Any) -> set[Path]:
+    """Of the mapping as it is written: what presets and defaults add is nobody's slip."""
+    try:
+        paths = mappings.compile(written or {}).paths
+    except MappingRefused:  # half of a mapping, of which defaults are the other half
+        return set()
     return {tuple(path.split(".")) for path in paths if path}
 
 

@@ -80,21 +80,18 @@ def unwrap_batch(call: Call, items: Sequence[Any]) -> list[Envelope | Invalid]:
     return [_item(call, item) for item in items] or [_rejected(call, {}, "empty_batch")]
 
 
-def unwrap_posted(source: str, body: Any, call_name: str | None, received_at: datetime) -> list[Envelope]:
+def unwrap_posted(source: str, body: Any, call_name: str | None, received_at: datetime) -> list[Envelope | Invalid]:
     """The body of one call, for those who look at events without receiving them; `call_name` as in the path.
 
-    Raises Refusal(400) for what would become a dead letter.
+    Raises Refusal(400) when it is no call at all.
     """
     if not isinstance(body, dict):
         raise Refusal(400, "bad_request", "the body must be a JSON object")
-    call = Call(source, received_at, "", body.get("sentAt"))
+    if isinstance(body.get("batch"), list):
+        call = Call(source, received_at, "", body.get("sentAt"), body.get("context"), body.get("integrations"))
+        return unwrap_batch(call, body["batch"])
     type_ = CALLS.get(call_name or "") or str(body.get("type") or "")
-    items = body["batch"] if isinstance(body.get("batch"), list) else None
-    found = [unwrap_event(call, type_, body)] if items is None else unwrap_batch(call, items)
-    codes = [each.code for each in found if isinstance(each, Invalid)]
-    if codes:
-        raise Refusal(400, codes[0], f"Segment discards such an event as {codes[0]}")
-    return [each for each in found if isinstance(each, Envelope)]
+    return [unwrap_event(Call(source, received_at, "", body.get("sentAt")), type_, body)]
 
 
 def unwrap_webhook(source: str, body: Any, _path_name: str | None, received_at: datetime) -> list[Envelope]:

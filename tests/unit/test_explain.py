@@ -19,7 +19,7 @@ from config.settings import load as settings_of
 from tasks import trigger
 from tasks.action import Request
 from tasks.destinations import destinations
-from tasks.explaining import Explainer, Outcome, as_data, changes, failing
+from tasks.explaining import Explainer, Outcome, as_json, changes, failing
 from tasks.routing import load
 
 ROUTES = """version: 1
@@ -55,7 +55,10 @@ SOURCES = """version: 1
 sources:
   encharge: {kind: encharge, secrets: [NOT_SET]}
   shop: {kind: encharge, secrets: [NOT_SET]}
+  site: {kind: segment, write_keys: {web: NOT_SET}}
+  hook: {kind: segment_webhook, secrets: [NOT_SET]}
 """
+PRESETS = "version: 1\npresets: segment\n"
 
 
 def write(folder: Path, name: str, text: str) -> str:
@@ -89,7 +92,7 @@ def test_outcomes(tmp_path: Path) -> None:
     """One request as it would be sent; a source that differs and a trigger that is not true, told apart."""
     outcomes = explainer(tmp_path).explain(envelope())
 
-    assert as_data(outcomes) == {
+    assert json.loads(f"{{{as_json(outcomes)}}}") == {
         "routes": [{"route": "created", "action": "tag_user", "requests": [REQUEST]}],
         "filtered": [
             {
@@ -133,6 +136,19 @@ def test_a_mapping_that_fails(tmp_path: Path) -> None:
                 "(nothing identifies the person: none of email, userId, segmentAnonymousId has a value)"
             ),
         },
+    }
+
+
+def test_what_is_for_others(tmp_path: Path) -> None:
+    """A preset is for Segment's events, and integrations say whom an event is for."""
+    asked = explainer(tmp_path, PRESETS)
+    event = {"type": "track", "event": "A", "userId": "1", "integrations": {"All": False}}
+
+    assert asked.explain(envelope())[0].reason == (
+        "format: the route is for events of segment, the event is of encharge"
+    )
+    assert {each.reason for each in asked.explain(envelope(format="segment", event=event))} == {
+        "integrations: the event says that it is not for encharge"
     }
 
 
@@ -300,6 +316,28 @@ def test_source(tmp_path: Path) -> None:
     assert [route["route"] for route in named["routes"]] == ["shop-only"]
     assert refused.exit_code == 2
     assert "there are: encharge, shop" in refused.output
+
+
+def test_segment(tmp_path: Path) -> None:
+    """Calls, batches and webhooks of Segment are known for what they are; presets take them."""
+    call = {"type": "track", "event": "A", "userId": "1"}
+    batch = {"batch": [call, {"type": "identify"}, {**call, "type": "alias", "previousId": "2"}]}
+    (found,) = explained(tmp_path, call, routes=PRESETS)
+    (named,) = explained(tmp_path, {**call, "type": None}, "--source", "site", "--event-name", "page", routes=PRESETS)
+    (hook,) = explained(tmp_path, call, "--source", "hook", routes=PRESETS)
+    done = run(tmp_path, "--event", "-", "--json", stdin=json.dumps(batch), routes=PRESETS)
+    of_batch = [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert [[route["route"] for route in each["routes"]] for each in (found, named, hook)] == [
+        ["segment-track"],
+        ["segment-page"],
+        ["segment-track"],
+    ]
+    assert done.exit_code == 1
+    assert [each["event"] for each in of_batch] == [0, 0, 0]
+    assert [each.get("error") for each in of_batch] == [None, "Segment discards such an event as no_user_anon_id", None]
+    refused = run(tmp_path, "--event", "-", "--source", "site", stdin="5")
+    assert "the source refuses it: the body must be a JSON object" in refused.stdout
 
 
 def test_every_kind_of_source_is_explained() -> None:

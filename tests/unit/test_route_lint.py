@@ -173,6 +173,16 @@ def test_unknown_fields(tmp_path: Path) -> None:
     assert warned(tmp_path, text, [*events(), envelope(event=one_has_all)]) == []
 
 
+def test_presets_and_defaults_are_nobodys_slip(tmp_path: Path) -> None:
+    """Of a route that begins with Segment's defaults only what is written out is looked at."""
+    text = route("one", source="encharge", defaults="segment", mapping='{tag: {"@path": $.properties.tga}}')
+    path = tmp_path / "routes.yaml"
+    path.write_text(f"version: 1\npresets: segment\nroutes:\n  - name: segment-page\n    source: encharge\n{text}")
+    found = warnings(read(path), load(path, ["encharge"]), ["encharge"], events(type="page"))
+
+    assert [each.rpartition(" has ")[2] for each in found] == ["type", "properties.tga"]
+
+
 def test_too_few_events_say_nothing(tmp_path: Path) -> None:
     """Below the number, and of a route's sources as long as one has too few."""
     trigger_text = '\\user.plan = "a"'
