@@ -15,7 +15,9 @@ from typing import Any, Final
 import yaml
 
 from tasks import mapping as mappings
+from tasks import presets
 from tasks import trigger as triggers
+from tasks.actions import ACTIONS
 from tasks.actions.segment import DEFINITIONS
 from tasks.errors import MappingRefused, TriggerRefused
 
@@ -117,10 +119,20 @@ def _problems(slug: Any, route: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(route["mapping"], dict):
         yield "the mapping is no object"
         return
+    yield from _field_problems(route)
     try:
         mappings.compile(route["mapping"])
     except MappingRefused as refused:
         yield from (f"mapping: {problem}" for problem in refused.problems)
+
+
+def _field_problems(route: Mapping[str, Any]) -> Iterator[str]:
+    action = ACTIONS.get(route["action"]) if isinstance(route["action"], str) else None
+    if action is None or presets.is_directive(route["mapping"]):
+        return
+    for name in route["mapping"]:
+        if name not in action.fields and name != mappings.ROOT_KEY:
+            yield f"mapping: {action.name} has no field {name}, which Segment drops; take it away"
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

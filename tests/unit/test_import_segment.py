@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from builders import envelope
 from click.testing import CliRunner, Result
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from cli.main import main
 from config.yaml_file import read
 from tasks import routing
+from tasks.action import Request
 from tasks.importing import NoExport, imported, routes_file, subscriptions
 
 TRACK: dict[str, Any] = {
@@ -87,7 +89,7 @@ def test_as_the_public_api_lists_it() -> None:
 )
 def test_every_action(slug: str, action: str) -> None:
     """Each action of the destination has ours."""
-    assert route_of({**TRACK, "partnerAction": slug})["action"] == action
+    assert route_of({**TRACK, "partnerAction": slug, "mapping": {}})["action"] == action
 
 
 def test_a_mapping_as_text() -> None:
@@ -117,6 +119,7 @@ def test_names(titles: list[str], names: list[str]) -> None:
         ({**TRACK, "trigger": None}, "trigger: a trigger is text"),
         ({**TRACK, "partnerAction": "deleteUser"}, "no action deleteUser here; there are: trackEvent"),
         ({**TRACK, "mapping": {"a": {"@pth": "x"}}}, "mapping: /a has an invalid directive: @pth."),
+        ({**TRACK, "mapping": {"batch_size": 5}}, "mapping: track_event has no field batch_size"),
         ({**TRACK, "mapping": "no JSON"}, "the mapping is no object"),
         ({}, "the subscription names no action"),
         (5, "the subscription names no action"),
@@ -144,10 +147,19 @@ def test_the_file(tmp_path: Path) -> None:
 
 def test_what_was_imported_is_loaded(tmp_path: Path) -> None:
     """The router takes the file as it is."""
-    (tmp_path / "routes.yaml").write_text(routes_file(imported([TRACK, LISTED], "segment")))
+    slugs = ("trackEvent", "identifyUser", "trackPageView", "aliasUser", "createUpdateObject", "addTag", "removeTag")
+    mapping = {"userId": {"@path": "$.userId"}}
+    every = [{**TRACK, "partnerAction": slug, "mapping": mapping} for slug in slugs]
+    every[-2:] = [{**each, "mapping": {**mapping, "tag": "a"}} for each in every[-2:]]
+    (tmp_path / "routes.yaml").write_text(routes_file(imported([*every, LISTED], "segment")))
 
     loaded = routing.load(tmp_path / "routes.yaml", ["segment"])
-    assert [route.name for route in loaded.routes] == ["track-event"]
+    assert [route.does for route in loaded.routes] == [route_of(each)["action"] for each in every]
+    event = {"type": "track", "event": "A", "userId": "1", "previousId": "2", "groupId": "3"}
+    envelope_ = envelope(format="segment", source="segment", event=event)
+    found = {route.does: route.requests(envelope_) for route in loaded.routes}
+    assert found["tag_user"] == (Request("encharge_api", "POST", "/tags", {"tag": "a", "userId": "1"}),)
+    assert all(found.values())
 
 
 JSON = st.recursive(
@@ -168,7 +180,7 @@ ENTRIES = st.fixed_dictionaries(
 
 
 @given(st.lists(ENTRIES, max_size=4))
-@example([{**TRACK, "mapping": {"\x85": "\u2028"}}, {**TRACK, "mapping": {"\x85": "\u2028"}, "trigger": "\u2029"}])
+@example([{**TRACK, "mapping": {"event": "\u2028"}}, {**TRACK, "mapping": {"\x85": "\u2028"}, "trigger": "\u2029"}])
 def test_any_export_gives_yaml(entries: list[Any]) -> None:
     """Whatever stands in it, the file parses, and its routes are those that were said to be imported."""
     found = imported(entries, None)
