@@ -16,7 +16,7 @@ _EVERYBODY: Final = "All"
 def excluded(envelope: Envelope, system: str) -> bool:
     """Whether the event says that it is not for this system: by name, or by `All` without naming it."""
     chosen = envelope.event.get("integrations")
-    if envelope.format != "segment" or not isinstance(chosen, dict):
+    if not chosen or envelope.format != "segment" or not isinstance(chosen, dict):
         return False
     named = [chosen[name] for name in _NAMES.get(system, ()) if name in chosen]
     return any(_off(value) for value in named) or (not named and _off(chosen.get(_EVERYBODY)))
