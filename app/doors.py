@@ -13,11 +13,14 @@ import structlog
 
 from app.incoming import Incoming
 from app.source import Refusal
+from tasks.errors import QueueFull, QueueUnavailable
 
 log: Final = structlog.get_logger("app.doors")
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
+#: Seconds after which a sender may try again when we could not take the event.
+RETRY_AFTER: Final = "5"
 _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -66,6 +69,12 @@ def _answer(door: Door, incoming: Incoming, prefix: str) -> Answer:
         return Answer(500, {"code": "bug", "message": "the router failed; nothing was taken, send it again"})
 
 
-def later(status: int, code: str, message: str, seconds: int) -> Refusal:
-    """The refusal of what could not be taken now."""
-    return Refusal(status, code, message, {"Retry-After": str(seconds)})
+def not_taken(error: QueueFull | QueueUnavailable, full: int) -> Refusal:
+    """The refusal of what could not be taken now; `full` is the status of back-pressure in the sender's protocol."""
+    code, status, message = (
+        ("queue_full", full, "too many events wait; send it again")
+        if isinstance(error, QueueFull)
+        else ("queue_unavailable", 503, "it was not taken; send it again")
+    )
+    log.error(code.replace("_", "."), error=str(error))
+    return Refusal(status, code, message, {"Retry-After": RETRY_AFTER})

@@ -4,6 +4,7 @@ https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/;
 them: exactly 200 for everything but what is not JSON, too large, or of an unknown write key; errors as JSON.
 """
 
+import dataclasses
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from app import body as bodies
-from app.doors import Answer, later
+from app.doors import RETRY_AFTER, Answer, not_taken
 from app.incoming import Incoming
 from app.source import Refusal, Source, basic_user
 from app.sources import segment
@@ -26,8 +27,8 @@ log: Final = structlog.get_logger("app.tracking")
 
 PREFIX: Final = "/v1/"
 _METRICS: Final = "m"
+_PATHS: Final = frozenset({*CALLS, *BATCHES, _METRICS})
 _MOST_OF_A_BATCH: Final = 500 * 1024
-_RETRY_AFTER_S: Final = 5
 _SUCCESS: Final = Answer(200, {"success": True})
 #: What browsers ask before analytics.js may send its Authorization header (https://fetch.spec.whatwg.org/#http-cors-protocol).
 _CORS: Final = {
@@ -42,6 +43,8 @@ class Tracking:
 
     def __init__(self, sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> None:
         self._sources = [source for source in sources.values() if source.write_keys]
+        self._origins = {origin for source in self._sources for origin in source.allowed_origins}
+        self._max_depth = max((source.max_depth for source in self._sources), default=0)
         self._queue = queue
         self._ledger = ledger
 
@@ -58,18 +61,17 @@ class Tracking:
         return Answer(answer.status, answer.data, origin)
 
     def _allowed_origin(self, origin: str) -> dict[str, str]:
-        allowed = {each for source in self._sources for each in source.allowed_origins}
-        if not origin or not allowed & {"*", origin}:
+        if not origin or not self._origins & {"*", origin}:
             return {}
-        return {"Access-Control-Allow-Origin": "*" if "*" in allowed else origin, "Vary": "Origin"}
+        return {"Access-Control-Allow-Origin": "*" if "*" in self._origins else origin, "Vary": "Origin"}
 
     def _receive(self, incoming: Incoming, path: str) -> Answer:
-        if not self._sources or path not in {*CALLS, *BATCHES, _METRICS}:
+        if not self._sources or path not in _PATHS:
             raise Refusal(404, "not_found", "there is no such call")
         if incoming.method != "POST":
             raise Refusal(405, "method_not_allowed", "calls are posted", {"Allow": "POST, OPTIONS"})
         most = segment.MOST_OF_AN_EVENT if path in CALLS else _MOST_OF_A_BATCH
-        body = _body(incoming, most, max(source.max_depth for source in self._sources))
+        body = _body(incoming, most, self._max_depth)
         if path == _METRICS:
             return _SUCCESS  # analytics.js counts its own calls there, without a write key
         source = self._source(incoming, body)
@@ -104,13 +106,11 @@ class Tracking:
                 errors = [f"Segment discards such an event as {each.code}" for each in bad]
                 self._ledger.reject([each.envelope for each in bad], errors)
         except QueueFull as error:
-            log.error("queue.full", error=str(error))  # noqa: TRY400 - no bug of ours, the text says it all
-            refusal = later(429, "queue_full", "too many events wait; send it again", _RETRY_AFTER_S)
-            refusal.headers["X-RateLimit-Reset"] = str(_RETRY_AFTER_S)
+            refusal = not_taken(error, full=429)
+            refusal.headers["X-RateLimit-Reset"] = RETRY_AFTER
             raise refusal from None
         except QueueUnavailable as error:
-            log.error("queue.unavailable", error=str(error))  # noqa: TRY400 - as above
-            raise later(503, "queue_unavailable", "it was not taken; send it again", _RETRY_AFTER_S) from None
+            raise not_taken(error, full=429) from None
         for each in bad:
             log.warning("event.invalid", event_id=each.envelope.id, source=each.envelope.source, code=each.code)
 
@@ -121,7 +121,7 @@ def _unwrapped(call: Call, path: str, body: dict[str, Any]) -> Sequence[Envelope
     items = body.get("batch")
     if not isinstance(items, list):
         raise Refusal(400, "bad_request", "batch must be a list")
-    shared = Call(call.source, call.received_at, call.ip, call.sent_at, body.get("context"), body.get("integrations"))
+    shared = dataclasses.replace(call, context=body.get("context"), integrations=body.get("integrations"))
     return segment.unwrap_batch(shared, items)
 
 

@@ -4,20 +4,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
-
 from app import body as bodies
-from app.doors import Answer, later
+from app.doors import Answer, not_taken
 from app.incoming import Incoming
 from app.source import Refusal, Source
 from tasks.errors import QueueFull, QueueUnavailable
 from tasks.queue import Queue
 
-log: Final = structlog.get_logger("app.webhooks")
-
 PREFIX: Final = "/webhooks/"
-#: Seconds after which a sender may try again when we could not take the event.
-_RETRY_AFTER_S: Final = 5
 #: Segment's Webhooks destination can be set to each of them.
 _SIGNED_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -54,11 +48,7 @@ class Webhooks:
         envelopes = source.unwrap(source.name, body, event_name or None, datetime.now(UTC))
         try:
             fresh = self._queue.accept(envelopes)
-        except QueueFull as error:
-            log.error("queue.full", error=str(error))  # noqa: TRY400 - no bug of ours, the text says it all
-            raise later(503, "queue_full", "too many events wait; send it again", _RETRY_AFTER_S) from None
-        except QueueUnavailable as error:
-            log.error("queue.unavailable", error=str(error))  # noqa: TRY400 - as above
-            raise later(503, "queue_unavailable", "it was not taken; send it again", _RETRY_AFTER_S) from None
+        except (QueueFull, QueueUnavailable) as error:
+            raise not_taken(error, full=503) from None
         ids = [envelope.id for envelope in envelopes]
         return Answer(200, {"code": "accepted" if any(fresh) else "duplicate", "ids": ids})

@@ -8,8 +8,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import structlog
+
 from tasks.envelope import RESERVED
-from tasks.ledger import COUNTS, NO_ROUTE, QUARANTINE, SCRIPTS, Ledger, StoredEvent
+from tasks.ledger import COUNTS, NO_ROUTE, QUARANTINE, SCRIPTS, Delivery, Ledger, Result, StoredEvent
+
+log: Final = structlog.get_logger("tasks.dead_letter")
 
 #: Source under which messages count that did not come through an endpoint.
 MESSAGES: Final = "queue"
@@ -137,6 +141,29 @@ class DeadLetters:
             died_at=_rfc3339(int(self._client.zscore(QUARANTINE, id_) or 0)),
             raw=hash_[b"raw"].decode("utf-8", "backslashreplace"),
         )
+
+
+def bury(ledger: Ledger, event: StoredEvent, waiting: Mapping[str, Delivery], failure: Mapping[str, Any]) -> None:
+    """Settle these deliveries of a claimed event as dead, or, when it has none, the event itself.
+
+    `failure` is what the dead letters say beside what is known of each delivery: reason, error, …
+    """
+    results = [Result(name, "dead", {**delivery.record, **failure}) for name, delivery in waiting.items()]
+    results = results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure})]
+    ledger.settle(event, results)
+    for result in results:
+        log_put(event, result)
+
+
+def log_put(event: StoredEvent, result: Result) -> None:
+    """One line for each dead letter."""
+    log.warning(
+        "dead_letter.put",
+        event_id=event.id,
+        source=event.source,
+        route=result.route,
+        reason=result.record["reason"],
+    )
 
 
 def quarantine(client: Any, raw: bytes, reason: str, error: str, label: str = "") -> None:

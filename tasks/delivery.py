@@ -9,13 +9,13 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from tasks import dead_letter, retry
 from tasks import envelope as envelopes
-from tasks import retry
 from tasks.action import Request
 from tasks.destinations.http import Response
 from tasks.envelope import Envelope
 from tasks.errors import InvalidEnvelope, MappingFailed, RouterError, reason_of
-from tasks.ledger import NO_ROUTE, Delivery, Ledger, Result, StoredEvent
+from tasks.ledger import Delivery, Ledger, Result, StoredEvent
 from tasks.routing import Route, Routes
 
 log: Final = structlog.get_logger("tasks.delivery")
@@ -125,12 +125,7 @@ class Deliverer:
 
     def _bury(self, event: StoredEvent, error: Exception) -> None:
         # With routes or without: nothing of an event that cannot be read may go on waiting.
-        failure = _failure(error)
-        waiting = event.waiting()
-        results = [Result(name, "dead", {**delivery.record, **failure}) for name, delivery in waiting.items()]
-        self.ledger.settle(event, results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure})])
-        for name in waiting or (NO_ROUTE,):
-            _log_dead(event.id, event.source, name, failure)
+        dead_letter.bury(self.ledger, event, event.waiting(), _failure(error))
 
     def _attempt(
         self, event: StoredEvent, envelope: Envelope, name: str, route: Route | None, delivery: Delivery
@@ -183,9 +178,10 @@ class Deliverer:
             "request": run.shown(),
             "response": dataclasses.asdict(run.response) if run.response else None,
         }
+        result = Result(name, outcome, record, delay_s)
         if outcome == "dead":
-            _log_dead(event.id, event.source, name, record)
-        return Result(name, outcome, record, delay_s)
+            dead_letter.log_put(event, result)
+        return result
 
     def _verdict(
         self, error: BaseException | None, tried: int, age_s: float, run: "_Run"
@@ -245,7 +241,3 @@ def _failure(error: BaseException) -> dict[str, Any]:
     if not isinstance(error, RouterError):
         failure["traceback"] = "".join(traceback.format_exception(error))
     return failure
-
-
-def _log_dead(id_: str, source: str, route: str, record: Mapping[str, Any]) -> None:
-    log.warning("dead_letter.put", event_id=id_, source=source, route=route, reason=record["reason"])

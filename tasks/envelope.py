@@ -46,13 +46,13 @@ class Envelope:
     raw: Any = None  #: the body as it came, where `event` had to be built out of it
     version: int = VERSION
 
-    @property
+    @functools.cached_property
     def value(self) -> str | None:
         """What a name carries behind its type: "company" of "newObject-company"."""
         rest = self.name.removeprefix(self.type)
         return rest[1:] if rest != self.name and rest[:1] in {"-", ":"} else None
 
-    @property
+    @functools.cached_property
     def shown(self) -> str:
         """What Flower and logs call it: `encharge · added-tag-vip`."""
         if self.value is None:

@@ -12,7 +12,8 @@ from typing import Final
 import redis
 import structlog
 
-from tasks.ledger import NO_ROUTE, Ledger, Result, StoredEvent
+from tasks.dead_letter import bury
+from tasks.ledger import Ledger, StoredEvent
 from tasks.queue import Queue
 
 log: Final = structlog.get_logger("tasks.sweeper")
@@ -66,10 +67,7 @@ class Sweeper:
         waiting = waiting or event.waiting()
         error = f"{event.crashes} workers died while they worked on it"
         poison = {"reason": "poison", "error": error, "crashes": event.crashes}
-        results = [Result(name, "dead", {**delivery.record, **poison}) for name, delivery in waiting.items()]
-        self.ledger.settle(event, results or [Result(NO_ROUTE, "dead", {"attempts": [], **poison})])
-        for name in waiting or (NO_ROUTE,):
-            log.warning("dead_letter.put", event_id=event.id, source=event.source, route=name, reason="poison")
+        bury(self.ledger, event, waiting, poison)
 
 
 class RenewedLeases:
