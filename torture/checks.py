@@ -13,6 +13,8 @@ from torture.storm import Record
 SETTLED_WITHIN_S: Final = 2.0
 #: The sandbox's clock and ours are one; what is read off them is rounded.
 _SLACK_S: Final = 0.3
+#: What explains a double that a destination's own fault has made.
+WITHHELD: Final = "answer withheld"
 #: Ends that no fault of ours may cause.
 _GIVEN_UP: Final = frozenset({"exhausted", "expired"})
 
@@ -127,7 +129,7 @@ def unexplained(of: Iterable[Double]) -> list[Finding]:
 def _explanation(first: Arrival, faults: Sequence[Record]) -> str:
     """What kept the worker from writing down that this arrival was taken."""
     if first.answered_after_s is None:
-        return "answer withheld"
+        return WITHHELD
     begin, end = first.at - _SLACK_S, first.at + first.answered_after_s + SETTLED_WITHIN_S
     for fault in faults:
         if fault.doubles and fault.begun_at <= end and fault.ended_at + fault.lingers_s >= begin:
@@ -176,6 +178,18 @@ def recoveries(came: Iterable[Arrival], faults: Sequence[Record]) -> dict[Record
                 end = other.ended_at
         found[fault] = next((at - end for at in times if at >= end), float("inf"))
     return found
+
+
+def slowest_s(taken: Iterable[Taken], came: Iterable[Arrival]) -> float:
+    """The longest time from an event's acceptance to its first arrival at a destination."""
+    at = {(each.event.subject, each.event.number): each.at for each in taken}
+    first: dict[tuple[int, int, str], float] = {}
+    for arrival in filter(good, came):
+        first.setdefault((arrival.subject, arrival.number, arrival.destination), arrival.at)
+    waits = (
+        arrived - at[subject, number] for (subject, number, _), arrived in first.items() if (subject, number) in at
+    )
+    return max(waits, default=0.0)
 
 
 def _name(arrival: Arrival) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 #: Every so often nothing begins for a while, so that work can be seen to get done.
 _PERIOD_S: Final = 30.0
 _CALM_S: Final = 6.0
-_GAP_S: Final = (0.8, 3.5)
+_GAP_S: Final = (0.4, 2.4)
 
 
 @dataclasses.dataclass(frozen=True)

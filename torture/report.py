@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cli.table import table
 from torture.arrivals import good
+from torture.checks import WITHHELD, slowest_s
 from torture.run import Outcome
 
 #: Findings that make a run fail, in the order of the table.
@@ -38,13 +39,14 @@ def write(outcome: Outcome, path: Path, logs: Path | None) -> None:
 def _faults(outcome: Outcome) -> str:
     kinds = sorted({fault.kind for fault in outcome.faults})
     explained = Counter(double.explained_by for double in outcome.doubles)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for kind in kinds:
         some = [fault for fault in outcome.faults if fault.kind == kind]
         survived = sum(not fault.error for fault in some)
         worst = max(outcome.recovery_s[fault] for fault in some)
         in_flight = sum(len(fault.in_flight or ()) for fault in some)
         rows.append((kind, len(some), survived, in_flight, explained[kind], f"{worst:.1f}"))
+    rows.append((f"(destination: {WITHHELD})", "", "", "", explained[WITHHELD], ""))
     return table(("fault", "times", "survived", "in flight", "doubles", "recovery s"), rows)
 
 
@@ -74,6 +76,7 @@ def _numbers(outcome: Outcome) -> dict[str, Any]:
             found[what] for what in FAILURES if what not in {"lost", "unexplained", "reordered", "stale"}
         ),
         "worst_recovery_s": round(max(outcome.recovery_s.values(), default=0.0), 1),
+        "slowest_delivery_s": round(slowest_s(outcome.taken, outcome.came), 1),
         "settled_after_s": round(outcome.settled_s, 1),
     }
 

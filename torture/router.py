@@ -50,6 +50,13 @@ _SETTINGS: Final = {
     "SOURCES_FILE": str(HERE / "sources.yaml"),
 }
 
+#: Nothing is instant: without these nothing would ever be in flight when a fault comes. Half of the answers tarry
+#: before the work is done, half after it.
+_USUAL: Final = (
+    {"kind": "delay", "delay_s": 0.08, "rate": 0.5, "after": True},
+    {"kind": "delay", "delay_s": 0.08},
+)
+
 _Answer = TypeVar("_Answer")
 
 
@@ -74,7 +81,7 @@ class Router(Parts):
         self.links = {name: Proxy(self._redis_port) for name in (*WEBS, *WORKERS)}
         self.links |= {f"sender-{web}": Proxy(port) for web, port in self._ports.items()}
         self.control: Any = connect(self.redis.url, timeout_s=_REDIS_TIMEOUT_S)
-        self._rules: dict[str, list[dict[str, Any]]] = {}
+        self._rules: dict[str, list[Mapping[str, Any]]] = {}
         self._rules_lock = threading.Lock()
 
     @property
@@ -89,6 +96,7 @@ class Router(Parts):
                 stack.enter_context(link)
             stack.callback(self.close)
             self.start_sandbox()
+            self.misbehave("nobody", ())
             for web in WEBS:
                 self.start_part(web)
             for worker in WORKERS:
@@ -148,8 +156,8 @@ class Router(Parts):
     def misbehave(self, who: str, rules: Sequence[Mapping[str, Any]]) -> None:
         """Let the destinations fail by these rules, beside those of others; () ends it."""
         with self._rules_lock:
-            self._rules[who] = [dict(rule) for rule in rules]
-            together = [rule for some in self._rules.values() for rule in some]
+            self._rules[who] = list(rules)
+            together = [*(rule for some in self._rules.values() for rule in some), *_USUAL]
             requests.put(f"{self.sandbox_url}/_sandbox/faults?seed=1", json=together, timeout=10).raise_for_status()
 
     def calls(self, since: int) -> list[dict[str, Any]]:
