@@ -168,7 +168,10 @@ def equation(
 
 
 def recoveries(came: Iterable[Arrival], faults: Sequence[Record]) -> dict[Record, float]:
-    """Seconds from a fault's end, and that of all that overlap it, to the next good arrival; inf = none came."""
+    """Seconds from a fault's end, and that of all that overlap it, to the next good arrival.
+
+    Without the faults after which none came: then nothing was left to do, or an event is lost or stuck.
+    """
     times = sorted(arrival.at for arrival in came if good(arrival))
     found = {}
     for fault in faults:
@@ -176,7 +179,9 @@ def recoveries(came: Iterable[Arrival], faults: Sequence[Record]) -> dict[Record
         for other in sorted(faults, key=lambda each: each.begun_at):
             if other.begun_at <= end < other.ended_at:
                 end = other.ended_at
-        found[fault] = next((at - end for at in times if at >= end), float("inf"))
+        following = next((at for at in times if at >= end), None)
+        if following is not None:
+            found[fault] = following - end
     return found
 
 

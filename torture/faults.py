@@ -16,6 +16,7 @@ _SENDERS: Final = tuple(f"sender-{web}" for web in WEBS)
 _APIS: Final[Mapping[str, str]] = {"ingest": "/ingest/", "api": "/api/"}
 #: Debian's package libfaketime, by architecture.
 _FAKETIME: Final = "/usr/lib/*/faketime/libfaketime.so.1"
+_LARGE: Final = 20_480
 _JUNK: Final = "torture:junk"
 _JUNK_BYTES: Final = 4 * 1024 * 1024
 _JUNK_STEP: Final = 256 * 1024
@@ -51,6 +52,16 @@ def _other_clock(router: Router, fault: Planned) -> Iterator[str]:
 def _redis_killed(router: Router, _: Planned) -> Iterator[str]:
     router.kill_redis()
     yield ""
+    router.restart_redis()
+
+
+@contextlib.contextmanager
+def _spool_full(router: Router, _: Planned) -> Iterator[str]:
+    """Redis is away for long, and what comes meanwhile is large."""
+    router.kill_redis()
+    router.padding = _LARGE
+    yield f"events of {_LARGE >> 10} KiB and more"
+    router.padding = 0
     router.restart_redis()
 
 
@@ -151,8 +162,7 @@ def _known() -> Iterator[Known]:
         yield Known(Kind("clock", (*WORKERS, *WEBS), (4, 8), _PROCESS_START_S * 2, doubles=True), _other_clock)
     yield Known(Kind("web.kill", WEBS, (0, 3), 3.0), _killed)
     yield Known(Kind("redis.kill", ("redis",), (0, 2), doubles=True), _redis_killed)
-    # Long enough to fill the spool.
-    yield Known(Kind("redis.away", ("redis",), (5, 8), doubles=True), _redis_killed)
+    yield Known(Kind("spool.full", ("redis",), (5, 8), doubles=True), _spool_full)
     yield Known(Kind("redis.full", ("redis",), (2, 6), doubles=True), _redis_full)
     yield Known(Kind("redis.client-kill", ("redis",), (0, 0), doubles=True), _clients_killed)
     yield Known(Kind("redis.client-pause", ("redis",), (1, 5), doubles=True), _clients_paused)

@@ -86,7 +86,7 @@ class Load:
             if post.subject % _SENDERS != number:
                 continue
             time.sleep(max(0.0, self._begun + due_s - time.monotonic()))
-            made = sending(post, self._run, self._router.secrets)
+            made = sending(post, self._run, self._router.secrets, self._router.padding)
             ids = self._publish(made) if post.way == "task" else self._post(session, made, dice)
             now = time.time()
             if ids is None:

@@ -76,7 +76,7 @@ class Parts:
         self.start("sandbox", [*stack.sandbox_command(self.sandbox_port, self.key, self.key), *options])
         wait(lambda: stack.answers(f"{self.sandbox_url}/_sandbox/health"), _START_S, "the sandbox answers")
 
-    def start_web(self, name: str, port: int, path: str = "/readyz", **environ: str) -> None:
+    def start_web_at(self, name: str, port: int, path: str = "/readyz", **environ: str) -> None:
         """A web process that answers at `path`."""
         process = self.start(name, stack.web_command(port), **environ)
         wait(lambda: stack.answers(f"http://127.0.0.1:{port}{path}"), _START_S, f"{name} answers", process)

@@ -35,7 +35,7 @@ class Planned:
 
 
 def plan(dice: random.Random, kinds: tuple[Kind, ...], span_s: float) -> list[Planned]:
-    """Faults that have all ended after `span_s` seconds, in the order of their begin.
+    """Faults that are over, and their processes started again, after `span_s` seconds; in the order of their begin.
 
     Every kind comes before any comes again; several may be on at a time, but never two on one target.
     """
@@ -50,7 +50,7 @@ def plan(dice: random.Random, kinds: tuple[Kind, ...], span_s: float) -> list[Pl
         at_s = _out_of_calm(max(now_s, free_at.get(target, 0.0)))
         hold_s = dice.uniform(*kind.hold_s)
         roll = dice.random()
-        if at_s + hold_s <= span_s:
+        if at_s + hold_s + kind.after_s <= span_s:
             found.append(Planned(round(at_s, 3), kind.name, target, round(hold_s, 3), roll))
             free_at[target] = at_s + hold_s + kind.after_s
         now_s += dice.uniform(*_GAP_S)

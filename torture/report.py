@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,9 +44,9 @@ def _faults(outcome: Outcome) -> str:
     for kind in kinds:
         some = [fault for fault in outcome.faults if fault.kind == kind]
         survived = sum(not fault.error for fault in some)
-        worst = max(outcome.recovery_s[fault] for fault in some)
+        recovery_s = [outcome.recovery_s[fault] for fault in some if fault in outcome.recovery_s]
         in_flight = sum(len(fault.in_flight or ()) for fault in some)
-        rows.append((kind, len(some), survived, in_flight, explained[kind], f"{worst:.1f}"))
+        rows.append((kind, len(some), survived, in_flight, explained[kind], _one_digit(recovery_s)))
     rows.append((f"(destination: {WITHHELD})", "", "", "", explained[WITHHELD], ""))
     return table(("fault", "times", "survived", "in flight", "doubles", "recovery s"), rows)
 
@@ -75,10 +76,15 @@ def _numbers(outcome: Outcome) -> dict[str, Any]:
         "other_failures": sum(
             found[what] for what in FAILURES if what not in {"lost", "unexplained", "reordered", "stale"}
         ),
-        "worst_recovery_s": round(max(outcome.recovery_s.values(), default=0.0), 1),
+        "worst_recovery_s": _one_digit(outcome.recovery_s.values()),
         "slowest_delivery_s": round(slowest_s(outcome.taken, outcome.came), 1),
         "settled_after_s": round(outcome.settled_s, 1),
     }
+
+
+def _one_digit(seconds: Iterable[float]) -> float | str:
+    """The longest; "" = there is none."""
+    return max((round(each, 1) for each in seconds), default="")
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -110,7 +116,7 @@ def _data(outcome: Outcome, logs: Path | None) -> dict[str, Any]:
         "exits": list(outcome.exits),
         "findings": [dataclasses.asdict(finding) for finding in outcome.findings],
         "faults": [
-            {**dataclasses.asdict(fault), "recovery_s": round(outcome.recovery_s[fault], 2)} for fault in outcome.faults
+            {**dataclasses.asdict(fault), "recovery_s": outcome.recovery_s.get(fault)} for fault in outcome.faults
         ],
         "doubles": [
             {

@@ -45,7 +45,7 @@ _SETTINGS: Final = {
     "RETRY_MAX_ATTEMPTS": "1000",
     "CRASH_LIMIT": "100",
     # Full within seconds of an outage.
-    "SPOOL_MAX_BYTES": "131072",
+    "SPOOL_MAX_BYTES": "1048576",
     "ROUTES_FILE": str(HERE / "routes.yaml"),
     "SOURCES_FILE": str(HERE / "sources.yaml"),
 }
@@ -83,6 +83,8 @@ class Router(Parts):
         self.control: Any = connect(self.redis.url, timeout_s=_REDIS_TIMEOUT_S)
         self._rules: dict[str, list[Mapping[str, Any]]] = {}
         self._rules_lock = threading.Lock()
+        #: Bytes by which events are larger than they need to be; a fault may ask for it.
+        self.padding = 0
 
     @property
     def doors(self) -> list[str]:
@@ -116,7 +118,7 @@ class Router(Parts):
         url = f"redis://127.0.0.1:{self.links[name].port}/0"
         if name in WEBS:
             # Alive, not ready: Redis may be away.
-            self.start_web(name, self._ports[name], "/livez", REDIS_URL=url, **environ)
+            self.start_web_at(name, self._ports[name], "/livez", REDIS_URL=url, **environ)
         else:
             self.start_worker(name, ready=ready, REDIS_URL=url, **environ)
 

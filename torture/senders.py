@@ -34,9 +34,9 @@ class Sending:
     ids: tuple[str, ...]  #: () = the answer says them
 
 
-def sending(post: Post, run: str, secrets: Secrets) -> Sending:
-    """`run` makes the ids of one run differ from those of another."""
-    return _WRITERS[post.way](post.events, run, secrets)
+def sending(post: Post, run: str, secrets: Secrets, padding: int = 0) -> Sending:
+    """`run` makes the ids of one run differ from those of another; `padding` is in bytes, for each event."""
+    return _WRITERS[post.way](post.events, run, secrets, {"padding": "x" * padding} if padding else {})
 
 
 def ids_of(made: Sending, answer: Any) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def ids_of(made: Sending, answer: Any) -> tuple[str, ...]:
     return made.ids or tuple(answer["ids"])
 
 
-def _stream(events: Sequence[Event], run: str, secrets: Secrets) -> Sending:
+def _stream(events: Sequence[Event], run: str, secrets: Secrets, more: Mapping[str, str]) -> Sending:
     (event,) = events
     body = {
         "event": event.name,
@@ -52,17 +52,18 @@ def _stream(events: Sequence[Event], run: str, secrets: Secrets) -> Sending:
         "properties": {**event.properties, "run": run},
         "user": {"id": f"{run}-{event.subject}", "email": event.email},
         "timestamp": time.time_ns() // 1_000_000,
+        **more,
     }
     return Sending("/webhooks/encharge", _json(body), {"Authorization": f"Bearer {secrets.stream}"}, ())
 
 
-def _track(events: Sequence[Event], run: str, secrets: Secrets) -> Sending:
+def _track(events: Sequence[Event], run: str, secrets: Secrets, more: Mapping[str, str]) -> Sending:
     (event,) = events
-    return _tracking("/v1/track", _call(event, run), events, run, secrets)
+    return _tracking("/v1/track", _call(event, run, more), events, run, secrets)
 
 
-def _batch(events: Sequence[Event], run: str, secrets: Secrets) -> Sending:
-    return _tracking("/v1/batch", {"batch": [_call(event, run) for event in events]}, events, run, secrets)
+def _batch(events: Sequence[Event], run: str, secrets: Secrets, more: Mapping[str, str]) -> Sending:
+    return _tracking("/v1/batch", {"batch": [_call(event, run, more) for event in events]}, events, run, secrets)
 
 
 def _tracking(path: str, body: Mapping[str, Any], events: Sequence[Event], run: str, secrets: Secrets) -> Sending:
@@ -70,14 +71,14 @@ def _tracking(path: str, body: Mapping[str, Any], events: Sequence[Event], run: 
     return Sending(path, _json(body), {"Authorization": f"Basic {user}"}, _own_ids(events, run))
 
 
-def _hook(events: Sequence[Event], run: str, secrets: Secrets) -> Sending:
-    calls = [_json(_call(event, run)) for event in events]
+def _hook(events: Sequence[Event], run: str, secrets: Secrets, more: Mapping[str, str]) -> Sending:
+    calls = [_json(_call(event, run, more)) for event in events]
     # Of a list only the first item is signed, as Segment does.
     signature = hmac.new(secrets.hook.encode(), calls[0], sha1).hexdigest()
     return Sending("/webhooks/shop", b"[" + b",".join(calls) + b"]", {"X-Signature": signature}, _own_ids(events, run))
 
 
-def _task(events: Sequence[Event], run: str, _secrets: Secrets) -> Sending:
+def _task(events: Sequence[Event], run: str, _secrets: Secrets, more: Mapping[str, str]) -> Sending:
     now = rfc3339(datetime.now(UTC))
     envelopes = [
         {
@@ -90,7 +91,7 @@ def _task(events: Sequence[Event], run: str, _secrets: Secrets) -> Sending:
             "subject": f"{run}-{event.subject}",
             "received_at": now,
             "occurred_at": now,
-            "event": {"event": event.name, "user": {"email": event.email}, "properties": event.properties},
+            "event": {"event": event.name, "user": {"email": event.email}, "properties": event.properties, **more},
         }
         for event, id_ in zip(events, _own_ids(events, run), strict=True)
     ]
@@ -98,7 +99,7 @@ def _task(events: Sequence[Event], run: str, _secrets: Secrets) -> Sending:
     return Sending("", message, {}, _own_ids(events, run))
 
 
-def _call(event: Event, run: str) -> dict[str, Any]:
+def _call(event: Event, run: str, more: Mapping[str, str]) -> dict[str, Any]:
     return {
         "type": "track",
         "messageId": _own_ids([event], run)[0],
@@ -106,6 +107,7 @@ def _call(event: Event, run: str) -> dict[str, Any]:
         "event": event.name,
         "properties": event.properties,
         "timestamp": rfc3339(datetime.now(UTC)),
+        **more,
     }
 
 
@@ -117,7 +119,7 @@ def _json(body: Any) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-_WRITERS: Final[Mapping[str, Callable[[Sequence[Event], str, Secrets], Sending]]] = {
+_WRITERS: Final[Mapping[str, Callable[[Sequence[Event], str, Secrets, Mapping[str, str]], Sending]]] = {
     "stream": _stream,
     "track": _track,
     "batch": _batch,
