@@ -25,6 +25,7 @@ class End:
 
     state: str
     deliveries: Mapping[str, tuple[str, str]]
+    accepted_at: int = 0  #: microseconds of Redis' clock
 
     @property
     def settled(self) -> bool:
@@ -35,7 +36,7 @@ class End:
 class Finding:
     """One thing that is not as promised; `seen` is what the event was last seen as."""
 
-    what: str  #: lost | stuck | dead | misrouted | reordered | stale | unexplained | equation
+    what: str  #: lost | stuck | dead | misrouted | misplaced | reordered | stale | unexplained | equation | …
     id: str
     seen: str
 
@@ -71,6 +72,25 @@ def _of_one(taken: Taken, end: End | None, arrived: set[str]) -> list[Finding]:
             found.append(Finding("given up" if reason in _GIVEN_UP else "dead", id_, f"{route}: {reason}, {where}"))
         elif destination not in arrived or state != "delivered":
             found.append(Finding("lost", id_, said))
+    return found
+
+
+def acceptance(taken: Iterable[Taken], ends: Mapping[str, End | None]) -> list[Finding]:
+    """The ledger has accepted the events of a subject in the order in which they were answered for.
+
+    Only then can they be delivered in it: what was spooled must not be overtaken.
+    """
+    newest: dict[int, tuple[int, str]] = {}
+    found = []
+    for each in sorted(taken, key=lambda one: (one.event.subject, one.event.number)):
+        end = ends.get(each.id)
+        if end is None:
+            continue
+        at, before = newest.get(each.event.subject, (0, ""))
+        if end.accepted_at < at:
+            text = f"{each.event.tag}, accepted {(at - end.accepted_at) / 1e6:.3f} s before {before}, which came first"
+            found.append(Finding("misplaced", each.id, text))
+        newest[each.event.subject] = max((at, before), (end.accepted_at, each.event.tag))
     return found
 
 

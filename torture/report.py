@@ -71,10 +71,10 @@ def _numbers(outcome: Outcome) -> dict[str, Any]:
         "lost": found["lost"],
         "duplicated": len(outcome.doubles),
         "unexplained": found["unexplained"],
-        "reordered": found["reordered"] + found["stale"],
+        "reordered": found["reordered"] + found["stale"] + found["misplaced"],
         "given_up": found["given up"],
         "other_failures": sum(
-            found[what] for what in FAILURES if what not in {"lost", "unexplained", "reordered", "stale"}
+            found[what] for what in FAILURES if what not in {"lost", "unexplained", "reordered", "stale", "misplaced"}
         ),
         "worst_recovery_s": _one_digit(outcome.recovery_s.values()),
         "slowest_delivery_s": round(slowest_s(outcome.taken, outcome.came), 1),

@@ -147,6 +147,7 @@ def _outcome(options: Options, router: Router, watch: _Watch, took_s: float, set
     recovery_s = checks.recoveries(watch.came, faults)
     findings = [
         *checks.per_id(load.taken, watch.ends, watch.came),
+        *checks.acceptance(load.taken, watch.ends),
         *checks.order(watch.came),
         *checks.unexplained(doubles),
         *checks.equation(counts, load.taken, watch.ends),
@@ -177,7 +178,7 @@ def _end(event: StoredEvent | None) -> End | None:
     deliveries: dict[str, tuple[str, Any]] = {
         route: (each.state, each.record.get("reason") or "") for route, each in event.deliveries.items()
     }
-    return End(event.state, deliveries)
+    return End(event.state, deliveries, event.accepted_at)
 
 
 def _has_ended(end: End | None) -> bool:

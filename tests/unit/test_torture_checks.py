@@ -4,7 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from torture.arrivals import Arrival, arrivals
-from torture.checks import End, doubles, equation, order, per_id, recoveries, slowest_s, unexplained
+from torture.checks import End, acceptance, doubles, equation, order, per_id, recoveries, slowest_s, unexplained
 from torture.events import API, INGEST, Event
 from torture.load import Taken
 from torture.storm import Record
@@ -91,6 +91,13 @@ class TestOrder:
     def test_an_older_event_that_comes_again(self) -> None:
         """Stale: it writes old data over new."""
         assert [(each.what, each.id) for each in order(came(0, 1, 2, 1))] == [("stale", "0-1")]
+
+    def test_acceptance_in_another_order(self) -> None:
+        """Answered for as the first, in the ledger as the second: it was overtaken on its way there."""
+        ends = {f"e{number}": dataclasses.replace(DELIVERED, accepted_at=at) for number, at in enumerate((5, 9, 7, 9))}
+        sent = [taken(number) for number in range(4)]
+        assert [(each.what, each.id) for each in acceptance(sent, ends)] == [("misplaced", "e2")]
+        assert acceptance([*sent[:2], sent[3]], ends) == []
 
     def test_lines_are_apart(self) -> None:
         """Other subjects and the other destination go at their own pace; refused calls write nothing."""
