@@ -17,6 +17,7 @@ from torture.router import WEBS, WORKERS, Router
 
 _MOST_IN_FLIGHT: Final = 200
 _PATIENCE_S: Final = 60.0
+_CATCH_S: Final = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Storm:
         if not self._locks[fault.target].acquire(timeout=_PATIENCE_S):
             return
         try:
-            in_flight = self._in_flight()
+            in_flight = self._caught(known.kind)
             begun_at = time.time()
             self._active[fault] = begun_at
             remark, error = self._held(fault, known)
@@ -110,6 +111,13 @@ class Storm:
         except Exception as error:  # noqa: BLE001 - whatever it is, the report must name it, and the others go on
             return remark, f"{type(error).__name__}: {error}"
         return remark, ""
+
+    def _caught(self, kind: Kind) -> tuple[str, ...] | None:
+        """What is in flight; a fault that can make doubles waits a little for something, or it would test nothing."""
+        deadline = time.monotonic() + (_CATCH_S if kind.doubles else 0)
+        while not (found := self._in_flight()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return found
 
     def _in_flight(self) -> tuple[str, ...] | None:
         with contextlib.suppress(redis.RedisError):
