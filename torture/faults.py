@@ -14,8 +14,8 @@ from torture.router import GRACE_S, READ_TIMEOUT_S, WEBS, WORKERS, Router
 
 _SENDERS: Final = tuple(f"sender-{web}" for web in WEBS)
 _APIS: Final[Mapping[str, str]] = {"ingest": "/ingest/", "api": "/api/"}
-#: Debian's package libfaketime, by architecture.
-_FAKETIME: Final = "/usr/lib/*/faketime/libfaketime.so.1"
+#: Debian's package libfaketime, by architecture; MT = for programs with threads.
+_FAKETIME: Final = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 _LARGE: Final = 20_480
 _JUNK: Final = "torture:junk"
 _JUNK_BYTES: Final = 4 * 1024 * 1024
