@@ -151,7 +151,8 @@ def _explanation(first: Arrival, faults: Sequence[Record]) -> str:
     if first.answered_after_s is None:
         return WITHHELD
     begin, end = first.at - _SLACK_S, first.at + first.answered_after_s + SETTLED_WITHIN_S
-    for fault in faults:
+    # The one that began last is the likeliest.
+    for fault in sorted(faults, key=lambda each: -each.begun_at):
         if fault.doubles and fault.begun_at <= end and fault.ended_at + fault.lingers_s >= begin:
             return fault.kind
     return ""

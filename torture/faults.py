@@ -29,23 +29,23 @@ Fault = Callable[[Router, Planned], contextlib.AbstractContextManager[str]]
 def _killed(router: Router, fault: Planned) -> Iterator[str]:
     router.kill(fault.target)
     yield ""
-    router.start_part(fault.target)
+    router.bring_back(fault.target)
 
 
 @contextlib.contextmanager
 def _terminated(router: Router, fault: Planned) -> Iterator[str]:
     yield "" if router.terminate(fault.target, GRACE_S) else f"did not end within {GRACE_S:g} s of TERM, killed"
-    router.start_part(fault.target)
+    router.bring_back(fault.target)
 
 
 @contextlib.contextmanager
 def _other_clock(router: Router, fault: Planned) -> Iterator[str]:
     minutes = (1 if fault.roll < 0.5 else -1) * (1 + int(fault.roll * 8))  # noqa: PLR2004 - half of all
     router.kill(fault.target)
-    router.start_part(fault.target, LD_PRELOAD=_faketime(), FAKETIME=f"{minutes:+d}m", DONT_FAKE_MONOTONIC="1")
+    router.bring_back(fault.target, LD_PRELOAD=_faketime(), FAKETIME=f"{minutes:+d}m", DONT_FAKE_MONOTONIC="1")
     yield f"{minutes:+d} min"
     router.kill(fault.target)
-    router.start_part(fault.target)
+    router.bring_back(fault.target)
 
 
 @contextlib.contextmanager

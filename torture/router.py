@@ -33,6 +33,7 @@ READ_TIMEOUT_S: Final = 3.0
 START_S: Final = 60.0
 
 _REDIS_TIMEOUT_S: Final = 2.0
+_PAUSE_S: Final = 0.5
 _SETTINGS: Final = {
     # Short spans: what takes minutes in production must happen several times in one run.
     "LEASE_S": "4",
@@ -83,6 +84,7 @@ class Router(Parts):
         self.control: Any = connect(self.redis.url, timeout_s=_REDIS_TIMEOUT_S)
         self._rules: dict[str, list[Mapping[str, Any]]] = {}
         self._rules_lock = threading.Lock()
+        self.exits: list[str] = []  #: parts that ended by themselves
         #: Bytes by which events are larger than they need to be; a fault may ask for it.
         self.padding = 0
 
@@ -121,6 +123,27 @@ class Router(Parts):
             self.start_web_at(name, self._ports[name], "/livez", REDIS_URL=url, **environ)
         else:
             self.start_worker(name, ready=ready, REDIS_URL=url, **environ)
+
+    def bring_back(self, name: str, **environ: str) -> None:
+        """Start a part again and again, as a supervisor does, until it stays. Raises NotInTime."""
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                self.start_part(name, **environ)
+            except NotInTime:
+                if not self.ended(name) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                return
+
+    def ended(self, name: str) -> bool:
+        """Whether a part has ended without being told to; notes it."""
+        process = self.processes.get(name)
+        if process is None or process.poll() is None:
+            return False
+        self.exits.append(f"{name} ended with {process.returncode}")
+        return True
 
     def wait_for_worker(self, name: str) -> None:
         """Until a worker that was started takes tickets."""

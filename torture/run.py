@@ -22,9 +22,6 @@ from torture.storm import Record, Storm
 
 #: The load goes on for a while after the last fault: recovery can only be seen where there is something to do.
 _CALM_S: Final = 3.0
-#: Of the whole time, what is kept for start and settlement.
-_RESERVE: Final = 0.35
-_MOST_RESERVE_S: Final = 90.0
 _LEAST_STORM_S: Final = 5.0
 _EVENTS_A_SECOND: Final = 25
 #: Beyond the time that was asked for: how much longer a slow settlement may take before it counts as stuck.
@@ -71,8 +68,7 @@ def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callabl
     kinds = known()
     with Router(folder, machine) as router:
         router.know_people(options.subjects)
-        reserve_s = min(_MOST_RESERVE_S, options.seconds * _RESERVE)
-        span_s = max(_LEAST_STORM_S, options.seconds - reserve_s)
+        span_s = max(_LEAST_STORM_S, options.seconds - _reserve_s(options.seconds))
         planned = plan(dice, tuple(each.kind for each in kinds.values()), span_s)
         events = options.events or round(span_s * _EVENTS_A_SECOND)
         name = f"t{options.seed}-{time.time_ns() // 1_000_000_000:x}"
@@ -138,6 +134,11 @@ class _Watch:
         return all(_has_ended(self.ends[id_]) for id_ in ids)
 
 
+def _reserve_s(seconds: float) -> float:
+    """Of the whole time, what is kept for start and settlement."""
+    return min(seconds * 0.35, 20 + seconds / 30)
+
+
 def _outcome(options: Options, router: Router, watch: _Watch, took_s: float, settled_s: float) -> Outcome:
     watch.settled()
     watch.read_calls()
@@ -168,7 +169,7 @@ def _outcome(options: Options, router: Router, watch: _Watch, took_s: float, set
         doubles=doubles,
         findings=findings,
         answers=load.answers,
-        exits=watch.storm.exits,
+        exits=router.exits,
     )
 
 

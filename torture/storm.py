@@ -46,7 +46,6 @@ class Storm:
         self._threads: list[threading.Thread] = []
         self._active: dict[Planned, float] = {}
         self.records: list[Record] = []
-        self.exits: list[str] = []  #: processes that ended by themselves
         self._begun = 0.0
         self._scheduler = threading.Thread(target=self._schedule, name="storm")
 
@@ -75,9 +74,7 @@ class Storm:
             if not self._locks[name].acquire(blocking=False):
                 continue
             try:
-                process = self._router.processes.get(name)
-                if process is not None and process.poll() is not None:
-                    self.exits.append(f"{name} ended with {process.returncode}")
+                if self._router.ended(name):
                     self._router.start_part(name, ready=False)
             finally:
                 self._locks[name].release()
