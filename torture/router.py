@@ -129,7 +129,7 @@ class Router(Parts):
         deadline = time.monotonic() + START_S
         while True:
             try:
-                self.start_part(name, **environ)
+                self.start_part(name, ready=True, **environ)
             except NotInTime:
                 if not self.ended(name) or time.monotonic() > deadline:
                     raise
