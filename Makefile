@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo up test lint fix bench docs lock
+.PHONY: help venv demo up test lint fix bench torture docs lock
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
@@ -39,6 +39,10 @@ fix: venv ## what the linters can mend themselves
 bench: venv ## accept path beside Flask + task.delay(), one run, ratios; then how fast explain reads
 	$(BIN)/python benchmarks/accept.py
 	$(BIN)/python benchmarks/explain.py
+
+torture: venv ## kill, cut, fill and slow a whole router, then check its promise; SECONDS=1800 for long, SEED=7 again
+	$(BIN)/python -m torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(EVENTS),--events $(EVENTS)) $(if $(SUBJECTS),--subjects $(SUBJECTS))
 
 docs: venv ## write the generated pages again
 	$(BIN)/python docs/generate.py

@@ -34,6 +34,7 @@ class Console:
             ("GET", "state", self.state),
             ("DELETE", "state", self.clear_state),
             ("GET", "events", self.events),
+            ("GET", "calls", self.calls),
             ("POST", "schemas", self.add_schema),
             ("GET", "faults", self.faults),
             ("PUT", "faults", self.replace_faults),
@@ -70,6 +71,11 @@ class Console:
         """?since=N → {"events": those kept from number N on, "total": how many there ever were}."""
         events, total = self._state.events_since(_whole("since") or 1)
         return jsonify({"events": [event.as_json() for event in events], "total": total})
+
+    def calls(self) -> Response:
+        """?since=N → {"calls": the requests that an API worked on, from number N on, "total": how many ever}."""
+        calls, total = self._state.calls_since(_whole("since") or 1)
+        return jsonify({"calls": [call.as_json() for call in calls], "total": total})
 
     def add_schema(self) -> tuple[Response, int]:
         """{"name", "fields"?: ["a", "b"]}; without fields, objects of this kind take every field."""

@@ -38,12 +38,12 @@ class Request:
         self.method = str(environ["REQUEST_METHOD"])
         self.path = str(environ["PATH_INFO"])
         self.connection: socket.socket | None = environ.get("werkzeug.socket")
-        self._body = _read_body(environ)
+        self.body = _read_body(environ)
         self.rewind()
 
     def rewind(self) -> None:
         """Give the application the body from its start."""
-        self.environ["wsgi.input"] = BytesIO(self._body)
+        self.environ["wsgi.input"] = BytesIO(self.body)
 
     @cached_property
     def emails(self) -> list[str]:
@@ -51,7 +51,7 @@ class Request:
         query = parse_qsl(self.environ.get("QUERY_STRING", ""))
         found = [value for key, value in query if key == "email" or key.endswith("[email]")]
         try:
-            value = json.loads(self._body)
+            value = json.loads(self.body)
         except (ValueError, RecursionError):
             value = None
         for entry in value if isinstance(value, list) else [value]:
@@ -81,10 +81,14 @@ class FaultGate:
         start_response(answer.status, answer.headers)
         return [answer.body]
 
-    def _process(self, request: Request) -> Answer:
-        """Let the API answer, and count how."""
+    def _process(self, request: Request, answered_after_s: float | None = 0) -> Answer:
+        """Let the API answer, count how, and note the call in the order in which the work was done."""
         request.rewind()
-        answer = answer_of(self._app, request.environ)
+        # One at a time, or the notes could be in another order than the work.
+        with self._state.lock:
+            answer = answer_of(self._app, request.environ)
+            status = int(answer.status[:3])
+            self._state.record_call(request.method, request.path, request.body, status, answered_after_s)
         self._state.count("accepted" if answer.status.startswith("2") else "refused")
         return answer
 
@@ -93,7 +97,8 @@ class FaultGate:
         rule = fault.rule
         self._state.count("faulted")
         self._faults.log(_log_entry(request, fault))
-        done = self._process(request) if rule.after else None
+        told_after_s = rule.delay_s if rule.kind == "delay" else None
+        done = self._process(request, told_after_s) if rule.after else None
         # A caller who left while waiting is not served: only `after` makes duplicates.
         if _caller_left(request.connection, rule.delay_s) or rule.kind == "hang":
             raise ConnectionGone

@@ -123,6 +123,32 @@ class Event:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that an API took and did its work for, in the order in which they came."""
+
+    seq: int
+    at: str
+    method: str
+    path: str
+    body: bytes
+    status: int
+    #: seconds from the work to the answer, 0 without a fault; None = the caller was not told what was done
+    answered_after_s: float | None
+
+    def as_json(self) -> Json:
+        """{"seq", "at", "method", "path", "body" (text), "status", "answeredAfterS"}."""
+        return {
+            "seq": self.seq,
+            "at": self.at,
+            "method": self.method,
+            "path": self.path,
+            "body": self.body.decode(errors="replace"),
+            "status": self.status,
+            "answeredAfterS": self.answered_after_s,
+        }
+
+
 @dataclass(slots=True)
 class Journal:
     """What one request changes, in order; and remarks on what it asked for and did not get."""

@@ -7,13 +7,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from threading import RLock
+from typing import TypeVar
 
 from sandbox.objects import Objects
 from sandbox.people import People
-from sandbox.records import Change, Event, Journal, Json, Person, rfc3339
+from sandbox.records import Call, Change, Event, Journal, Json, Person, rfc3339
+
+_Kept = TypeVar("_Kept")
 
 KEPT_EVENTS = 50_000
 SHOWN_EVENTS = 200
+#: They carry whole bodies; who wants all reads them as they come.
+KEPT_CALLS = 10_000
 
 
 def _utc_now() -> datetime:
@@ -55,6 +60,8 @@ class State:
             self.objects = Objects(self._journal)
             self._events: deque[Event] = deque(maxlen=self._kept_events)
             self._recorded = 0
+            self._calls: deque[Call] = deque(maxlen=KEPT_CALLS)
+            self._called = 0
             self._counts = dict.fromkeys(("requests", "accepted", "refused", "faulted"), 0)
 
     @contextmanager
@@ -77,6 +84,18 @@ class State:
         self._events.append(event)
         return event
 
+    def record_call(self, method: str, path: str, body: bytes, status: int, answered_after_s: float | None) -> None:
+        """Keep a request that an API has worked on."""
+        with self.lock:
+            self._called += 1
+            at = rfc3339(self._now())
+            self._calls.append(Call(self._called, at, method, path, body, status, answered_after_s))
+
+    def calls_since(self, seq: int) -> tuple[list[Call], int]:
+        """The kept calls from number `seq` on, and how many there ever were."""
+        with self.lock:
+            return _since(self._calls, self._called, seq), self._called
+
     def count(self, counter: str) -> None:
         """Add one to "requests", "accepted", "refused" or "faulted"."""
         with self.lock:
@@ -85,8 +104,7 @@ class State:
     def events_since(self, seq: int) -> tuple[list[Event], int]:
         """The kept events from number `seq` on, and how many there ever were."""
         with self.lock:
-            first = self._recorded - len(self._events) + 1
-            return list(islice(self._events, max(0, seq - first), None)), self._recorded
+            return _since(self._events, self._recorded, seq), self._recorded
 
     def counts(self) -> dict[str, int]:
         """requests, accepted, refused, faulted; and how many people, objects and events there are."""
@@ -113,6 +131,12 @@ class State:
             "events": [event.as_json() for event in events],
             "counts": counts,
         }
+
+
+def _since(kept: deque[_Kept], total: int, seq: int) -> list[_Kept]:
+    """Those from number `seq` on, of the kept ones, the last of which has the number `total`."""
+    first = total - len(kept) + 1
+    return list(islice(kept, max(0, seq - first), None))
 
 
 def _end(name: str, item_id: str) -> Json:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +14,11 @@ from typing import Any
 import pytest
 import requests
 
-from cli import redis_server, stack
-from cli.connection import Connection, open_connection
+from cli import redis_server
 from tasks.ledger import StoredEvent
+from torture.parts import Parts, wait
+
+__all__ = ["DONE", "HERE", "KEY", "SECRET", "Router", "numbered", "wait"]
 
 SECRET = "system-test-secret"
 KEY = "system-test-key"
@@ -25,106 +26,32 @@ HERE = Path(__file__).parent
 DONE = {"delivered", "filtered", "dead"}
 
 
-class Router:
-    """Starts, kills and restarts the parts; everything it started it ends, by id."""
+class Router(Parts):
+    """One of each part, and what tests do with them."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        self.folder = folder
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.redis = redis_server.ensure({}, folder / "redis")
-        self.sandbox_port, self.web_port = redis_server.free_port(), redis_server.free_port()
-        self.sandbox_url = f"http://127.0.0.1:{self.sandbox_port}"
+        super().__init__(folder, os.environ, KEY)
+        self.web_port = redis_server.free_port()
         self.web_url = f"http://127.0.0.1:{self.web_port}"
-        # The machine's own environment is not the test's: only what programs need to run at all.
-        self.environ = {
-            **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ},
-            "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent.parent))),
-            "REDIS_URL": self.redis.url,
+        self.environ |= {
+            "PYTHONPATH": os.pathsep.join((str(HERE), self.environ["PYTHONPATH"])),
             "ENCHARGE_WEBHOOK_SECRET": SECRET,
-            "ENCHARGE_WRITE_KEY": KEY,
-            "ENCHARGE_INGEST_URL": f"{self.sandbox_url}/ingest/v1/",
-            "ENCHARGE_API_URL": f"{self.sandbox_url}/api/v1",
             "ACCEPT_TIMEOUT_S": "2",
             **settings,
         }
         self.session = requests.Session()
         self.session.trust_env = False
-        self._connection: Connection | None = None
-
-    @property
-    def connection(self) -> Connection:
-        """The ledger and the rest, as commands see them."""
-        if self._connection is None:
-            self._connection = open_connection(self.environ)
-        return self._connection
-
-    # --- processes
-
-    def start(self, name: str, command: Sequence[str], **environ: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env={**self.environ, **environ},
-                cwd=HERE.parent.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.processes[name] = process
-        return process
-
-    def start_sandbox(self, *options: str) -> None:
-        self.start("sandbox", [*stack.sandbox_command(self.sandbox_port, KEY, KEY), *options])
-        wait(lambda: stack.answers(f"{self.sandbox_url}/_sandbox/health"), 15, "the sandbox answers")
 
     def start_web(self) -> None:
-        self.start("web", stack.web_command(self.web_port))
-        wait(lambda: stack.answers(f"{self.web_url}/readyz"), 15, "the endpoint answers")
-
-    def start_worker(
-        self, name: str = "worker", command: Sequence[str] = stack.WORKER, *, ready: bool = True, **environ: str
-    ) -> subprocess.Popen[bytes]:
-        log = self.folder / f"{name}.log"
-        before = log.stat().st_size if log.exists() else 0
-        process = self.start(name, [*command, "-n", f"{name}-{time.monotonic_ns()}@test"], **environ)
-        if ready:
-            wait(lambda: b" ready." in log.read_bytes()[before:], 30, "the worker is ready", process)
-        return process
+        self.start_web_at("web", self.web_port)
 
     def start_all(self, *sandbox_options: str) -> None:
         self.start_sandbox(*sandbox_options)
         self.start_web()
         self.start_worker()
 
-    def kill(self, name: str) -> float:
-        """Kill -9, and the time of it."""
-        process = self.processes.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return time.time()
-
-    def kill_redis(self) -> None:
-        assert self.redis.process is not None
-        self.redis.process.kill()
-        self.redis.process.wait()
-
-    def restart_redis(self) -> None:
-        again = redis_server.ensure({}, self.folder / "redis")
-        assert again.url == self.redis.url
-        self.redis = again
-
     def close(self) -> None:
-        for process in reversed(list(self.processes.values())):
-            if process.poll() is None:
-                process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        redis_server.stop(self.redis)
+        super().close()
         self.session.close()
 
     # --- use
@@ -239,14 +166,6 @@ def numbered(count: int, name: str = "performed-step:{}", **more: Any) -> list[d
         }
         for number in range(count)
     ]
-
-
-def wait(true: Callable[[], bool], seconds: float, what: str, process: "subprocess.Popen[bytes] | None" = None) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert process is None or process.poll() is None, f"the process ended instead of: {what}"
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
 
 
 @pytest.fixture

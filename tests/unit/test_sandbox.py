@@ -1,5 +1,6 @@
 """The sandbox without sockets: what it takes, what it refuses, what it remembers, and how it picks faults."""
 
+import json
 from datetime import UTC, datetime
 from threading import Event as Signal
 from typing import Any
@@ -528,6 +529,25 @@ class TestConsole:
         assert answer["total"] == 3
         assert client.get("/_sandbox/events?since=9").get_json()["events"] == []
         assert len(client.get("/_sandbox/events").get_json()["events"]) == 3
+
+    def test_calls_since(self, client: FlaskClient) -> None:
+        """Calls of both APIs in the order of the work, with what the caller was told; refused ones too."""
+        ingest(client, {"name": "a", "user": {"email": EMAIL}})
+        put_faults(client, {"status": 503, "after": True, "count": 1}, {"status": 503, "count": 1})
+        rest(client, "POST", "/tags", {"tag": "withheld", "email": EMAIL})
+        rest(client, "POST", "/tags", {"tag": "never-taken", "email": EMAIL})
+        rest(client, "POST", "/tags", {"tag": "refused", "email": OTHER})
+        put_faults(client, {"kind": "delay", "delay_s": 0.001, "after": True})
+        rest(client, "POST", "/tags", {"tag": "late", "email": EMAIL})
+        answer = client.get("/_sandbox/calls?since=2").get_json()
+        assert [(call["seq"], call["status"], call["answeredAfterS"]) for call in answer["calls"]] == [
+            (2, 201, None),
+            (3, 404, 0),
+            (4, 201, 0.001),
+        ]
+        assert (answer["calls"][0]["method"], answer["calls"][0]["path"]) == ("POST", "/api/v1/tags")
+        assert json.loads(answer["calls"][0]["body"])["tag"] == "withheld"
+        assert answer["total"] == 4
 
     def test_state_shows_the_last_200_events(self, client: FlaskClient) -> None:
         """Older events are counted, not shown."""

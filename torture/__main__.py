@@ -1,0 +1,58 @@
+"""`python -m torture`: kill, cut, fill and slow a whole router, then check what it promises, event by event.
+
+Ends with status 1 when anything was lost, reordered, delivered twice without a reason, or did not recover.
+"""
+
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from torture import report
+from torture.faults import known
+from torture.run import Options, run
+
+_LONGEST_SEED = 1_000_000
+_WIDTH = 118
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--seconds", default=75.0, show_default=True, help="Of the whole run, start and settlement included.")
+@click.option("--seed", type=int, help="Of all chance: events, faults, their times. Default: a new one, printed.")
+@click.option("--events", type=click.IntRange(min=1), help="Default: 25 for each second of faults.")
+@click.option("--subjects", type=click.IntRange(min=1), default=40, show_default=True, help="Whom events are about.")
+@click.option("--report", "file", type=click.Path(path_type=Path), help="Default: var/torture/report-<seed>.json.")
+def main(seconds: float, seed: int | None, events: int | None, subjects: int, file: Path | None) -> None:
+    """Run, show, write down."""
+    seed = random.randrange(_LONGEST_SEED) if seed is None else seed  # noqa: S311 - faults, not secrets
+    click.echo(f"seed {seed}")
+    if "clock" not in known():
+        click.echo("clock: not possible here (no libfaketime)")
+    folder = Path("var/torture").resolve() / f"seed-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    outcome = run(Options(seconds, seed, events, subjects), folder, os.environ, _say)
+    if sys.stderr.isatty():
+        click.echo("\r" + " " * _WIDTH + "\r", err=True, nl=False)
+    failed = report.failed(outcome)
+    file = file or Path(f"var/torture/report-{seed}.json")
+    report.write(outcome, file, folder if failed else None)
+    click.echo(f"\n{report.text(outcome)}\nreport: {file}, {file.with_suffix('.txt')}")
+    if failed:
+        click.echo(f"logs: {folder}")
+        sys.exit(1)
+    shutil.rmtree(folder)
+
+
+def _say(line: str) -> None:
+    """One line that is written over on a terminal, and one every second elsewhere."""
+    if sys.stderr.isatty():
+        click.echo("\r" + line[:_WIDTH].ljust(_WIDTH), err=True, nl=False)
+    else:
+        click.echo(line, err=True)
+
+
+main()
