@@ -45,6 +45,7 @@ class Router:
             "ENCHARGE_INGEST_URL": f"{self.sandbox_url}/ingest/v1/",
             "ENCHARGE_API_URL": f"{self.sandbox_url}/api/v1",
             "ACCEPT_TIMEOUT_S": "2",
+            "SPOOL_FOLDER": str(folder / "spool"),
             **settings,
         }
         self.session = requests.Session()
