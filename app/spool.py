@@ -299,7 +299,8 @@ def problem(folder: Path) -> str | None:
 
 
 def _refusal(error: Exception) -> QueueFull | QueueUnavailable:
-    if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+    # Errors of the module itself, not of SQLite, have no code.
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return QueueFull("the spool is full")
     return QueueUnavailable(f"the spool cannot be written ({type(error).__name__})")
 
