@@ -36,6 +36,9 @@ _PATIENCE_S: Final = 0.8
 _LEAST_ROOM: Final = 65_536
 #: How long a refusal speaks for the next event: afterwards senders come again, and show it.
 _REFUSAL_COUNTS_S: Final = 5.0
+#: How long SQLite itself waits for another process before we ask again, and how long we wait in between.
+_STEP_MS: Final = 3
+_PAUSE_S: Final = 0.0005
 _DATABASE: Final = "spool.db"
 #: AUTOINCREMENT: a number never comes back, so that numbers of rows that went never mean other rows.
 _TABLE: Final = (
@@ -117,14 +120,15 @@ class Spool:
     def _prepare(self) -> None:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 4194304"):
             self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute(f"PRAGMA busy_timeout = {_STEP_MS}")
         self._page = self._one("PRAGMA page_size")
         # SQLite itself refuses what would go beyond it.
         self._database.execute(f"PRAGMA max_page_count = {max(self._max_bytes // self._page, 1)}")
         with self._transaction():
             self._database.execute(_TABLE)
             # A machine that lost power may have kept the rows and not the file.
-            if self._one("SELECT min(n) FROM spooled") is not None:
-                self._mark(self._one("SELECT min(n) - 1 FROM spooled"))
+            if not self.holding() and (first := self._one("SELECT min(n) FROM spooled")) is not None:
+                self._mark(first - 1)
 
     # --- the endpoint's side ----------------------------------------------------------------------------------
 
@@ -164,7 +168,8 @@ class Spool:
             with self._transaction():
                 rows = [row for turn in turns for row in turn.rows]
                 self._database.executemany("INSERT INTO spooled (at, envelope, error) VALUES (?, ?, ?)", rows)
-                begun = self._mark(self._last() - len(rows))
+                if begun := not self.holding():
+                    self._mark(self._last() - len(rows))
         except (sqlite3.Error, OSError) as caught:
             error = caught
         self._refused_at = -_REFUSAL_COUNTS_S if error is None else time.monotonic()
@@ -244,7 +249,7 @@ class Spool:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """The one write transaction of all processes; the caller has the lock of this one."""
-        self._database.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
             self._database.execute("COMMIT")
@@ -253,12 +258,22 @@ class Spool:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _mark(self, after: int) -> bool:
-        """Make the file `holding`, which says after which row the spooling began; whether it was not there."""
-        if self.holding():
-            return False
+    def _begin(self) -> None:
+        """Wait for the right to write. SQLite's own wait grows to 100 ms a step, and busy processes starve others."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                return
+
+    def _mark(self, after: int) -> None:
+        """Make the file `holding`, which says after which row the spooling began; the caller is in a transaction."""
         Path(self._holding).write_text(str(after))
-        return True
 
     def _last(self) -> int:
         """The number of the newest row there ever was."""

@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
+import redis
 from builders import REPOSITORY, counts, envelope, fake_ledger
 from structlog.testing import capture_logs
 
@@ -25,6 +26,7 @@ from app.spool import Spool, problem, spooled
 from tasks.envelope import Envelope
 from tasks.errors import QueueFull, QueueUnavailable
 from tasks.ledger import Ledger
+from tasks.memory import share_used
 from tasks.queue import RedisQueue
 
 MIB = 1024 * 1024
@@ -411,3 +413,29 @@ def test_metrics_of_the_spool(bench: Bench) -> None:
     assert "event_router_spooled_bytes " in text
     assert "event_router_spooled_oldest_seconds " in text
     assert "event_router_redis_up 1.0" in text
+
+
+class Info:
+    """A Redis that says how full it is, or nothing."""
+
+    def __init__(self, found: dict[str, int] | None) -> None:
+        self.found = found
+
+    def info(self, _: str) -> dict[str, int]:
+        if self.found is None:
+            raise redis.TimeoutError
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "share"),
+    [
+        (None, None),
+        ({"used_memory": 90, "maxmemory": 0}, 0.0),
+        ({"used_memory": 90, "maxmemory": 100}, 0.9),
+        ({"used_memory": 90, "maxmemory": 100, "mem_not_counted_for_evict": 50}, 0.4),
+    ],
+)
+def test_how_full_redis_is(found: dict[str, int] | None, share: float | None) -> None:
+    """What counts against maxmemory; 0 without a limit, None without an answer."""
+    assert share_used(Info(found)) == share
