@@ -195,6 +195,21 @@ def test_one_drains_at_a_time(bench: Bench) -> None:
     assert bench.drainer.drain()
 
 
+def test_an_event_that_comes_as_the_last_one_goes(bench: Bench) -> None:
+    """The look whether all is drained and the opening of the way are one step: it is not overtaken."""
+    bench.queue.error = AWAY
+    bench.accept("a")
+    bench.spool.forget(1)
+    bench.accept("b")
+    assert bench.spool.release() is None
+    assert bench.spool.holding()
+    bench.spool.forget(2)
+    drained = bench.spool.release()
+    assert drained is not None
+    assert drained.events == 2
+    assert not bench.spool.holding()
+
+
 def test_left_over_events_are_found_at_start(bench: Bench) -> None:
     """Also when the machine kept the rows and lost the file that says so."""
     bench.queue.error = AWAY
