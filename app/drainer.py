@@ -19,8 +19,9 @@ log: Final = structlog.get_logger("app.drainer")
 
 _EVERY_S: Final = 0.1
 #: Rows read, and then forgotten, at a time: what a crash in between makes duplicates of.
-_MOST: Final = 100
+_MOST: Final = 50
 _MOST_BYTES: Final = 1024 * 1024
+_MOST_REST_S: Final = 0.05
 
 
 class Drainer:
@@ -60,9 +61,13 @@ class Drainer:
             if self._pressure.high:
                 self._spool.note_full(full=True)
                 return False
+            begun = time.monotonic()
             while rows := self._spool.head(_MOST, _MOST_BYTES):
                 if not self._fed(rows):
                     return False
+                # Half of the time at most is the drainer's: requests of this process are waited for, it is not.
+                time.sleep(min(time.monotonic() - begun, _MOST_REST_S))
+                begun = time.monotonic()
             return self._released()
 
     def _fed(self, rows: Sequence[Spooled]) -> bool:
