@@ -1,8 +1,8 @@
 """One destination dies beside a healthy one: what the healthy one notices, and how the dead one's events come after.
 
-Every event goes to both, at a steady rate. First both are well, then A hangs, then A refuses connections, then A is back.
-B's time from accept to delivery is compared between the calm and the outage; A's events must all arrive, in order for each
-subject, no faster than its limit.
+Every event goes to both, at a steady rate. First both are well, then A hangs, then A refuses connections, then it is
+back. B's time from accept to delivery is compared between the calm and the outage; A's events must all arrive, in order
+for each subject, no faster than its limit.
 """
 
 import argparse
@@ -10,14 +10,13 @@ import contextlib
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 
@@ -62,7 +61,7 @@ class Load:
         # Each subject has one thread, so its events are sent in order.
         self._threads = [threading.Thread(target=self._post, args=(first,)) for first in range(4)]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -102,10 +101,58 @@ def p99(numbers: list[float]) -> float:
     return statistics.quantiles(numbers, n=100)[98] * 1000
 
 
+class Bench:
+    """A router between a sender and the two destinations."""
+
+    def __init__(self, folder: Path, limit: float, workers: int) -> None:
+        self.parts = Parts(folder, os.environ, "bench-key")
+        ports = {which: redis_server.free_port() for which in ("a", "b", "web")}
+        self.urls = {which: f"http://127.0.0.1:{port}" for which, port in ports.items()}
+        self._ports = ports
+        (folder / "routes.yaml").write_text(ROUTES.format(rate=limit))
+        (folder / "sources.yaml").write_text(SOURCES)
+        (folder / "dead_destination_handlers.py").write_text(HANDLERS)
+        self.parts.environ |= {
+            "PYTHONPATH": os.pathsep.join((str(folder), self.parts.environ["PYTHONPATH"])),
+            "ROUTES_FILE": str(folder / "routes.yaml"),
+            "SOURCES_FILE": str(folder / "sources.yaml"),
+            "SPOOL_FOLDER": str(folder / "spool"),
+            "BENCH_SECRET": SECRET,
+            "ENCHARGE_API_URL": self.urls["a"],
+            "ENCHARGE_INGEST_URL": f"{self.urls['b']}/",
+            "MAX_WAITING": "1000000",
+            "LOG_LEVEL": "WARNING",
+        }
+        self.receiver("a")
+        self.receiver("b")
+        self.parts.start_web_at("web", ports["web"])
+        for number in range(workers):
+            self.parts.start_worker(f"worker-{number}")
+
+    def receiver(self, which: str) -> None:
+        """Start a destination."""
+        program = [sys.executable, str(HERE / "receiver.py"), "--port", str(self._ports[which])]
+        self.parts.start(which, program)
+        wait(lambda: reached(self.urls[which]), 10, f"{which} answers")
+
+    def outage(self, seconds: float) -> tuple[float, float, list[list[Any]]]:
+        """A hangs, then refuses, then is back: begin and end, and what it had taken before."""
+        begin = time.time()
+        requests.post(f"{self.urls['a']}/mode", json={"hang": True}, timeout=5)
+        before = arrivals(self.urls["a"])
+        time.sleep(seconds / 2)
+        os.killpg(self.parts.processes["a"].pid, signal.SIGKILL)
+        self.parts.processes.pop("a").wait()
+        time.sleep(seconds / 2)
+        end = time.time()
+        self.receiver("a")
+        return begin, end, before
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--seconds", type=float, default=60, help="length of the outage; the calm before it is as long, at most 60 s"
+        "--seconds", type=float, default=60, help="the outage; the calm before is as long, at most 60 s"
     )
     parser.add_argument("--rate", type=float, default=100, help="events a second")
     parser.add_argument("--limit", type=float, default=300, help="A's limit, requests a second")
@@ -113,59 +160,24 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        parts = Parts(folder, os.environ, "bench-key")
-        stack.callback(parts.close)
-        ports = {which: redis_server.free_port() for which in ("a", "b", "web")}
-        urls = {which: f"http://127.0.0.1:{port}" for which, port in ports.items()}
-        (folder / "routes.yaml").write_text(ROUTES.format(rate=given.limit))
-        (folder / "sources.yaml").write_text(SOURCES)
-        (folder / "dead_destination_handlers.py").write_text(HANDLERS)
-        parts.environ |= {
-            "PYTHONPATH": os.pathsep.join((str(folder), parts.environ["PYTHONPATH"])),
-            "ROUTES_FILE": str(folder / "routes.yaml"),
-            "SOURCES_FILE": str(folder / "sources.yaml"),
-            "BENCH_SECRET": SECRET,
-            "ENCHARGE_API_URL": f"{urls['a']}",
-            "ENCHARGE_INGEST_URL": f"{urls['b']}/",
-            "MAX_WAITING": "1000000",
-            "LOG_LEVEL": "WARNING",
-        }
-
-        def receiver(which: str) -> "subprocess.Popen[bytes]":
-            process = parts.start(which, [sys.executable, str(HERE / "receiver.py"), "--port", str(ports[which])])
-            wait(lambda: reached(urls[which]), 10, f"{which} answers")
-            return process
-
-        receiver("a")
-        receiver("b")
-        parts.start_web_at("web", ports["web"])
-        for number in range(given.workers):
-            parts.start_worker(f"worker-{number}")
-        with Load(urls["web"], given.rate, given.subjects) as load:
-            time.sleep(2)  # everything warm
-            calm = (time.time(), time.time() + min(60.0, given.seconds))
-            time.sleep(calm[1] - calm[0])
-            before = arrivals(urls["a"])
-            begin = time.time()
-            requests.post(f"{urls['a']}/mode", json={"hang": True}, timeout=5)
-            time.sleep(given.seconds / 2)
-            os.killpg(parts.processes["a"].pid, signal.SIGKILL)
-            parts.processes.pop("a").wait()
-            time.sleep(given.seconds / 2)
-            end = time.time()
-            receiver("a")
-            back = time.time()
+        bench = Bench(Path(name), given.limit, given.workers)
+        stack.callback(bench.parts.close)
+        with Load(bench.urls["web"], given.rate, given.subjects) as load:
+            time.sleep(3)  # everything warm
+            begun = time.time()
+            time.sleep(min(60.0, given.seconds))
+            calm = (begun, time.time())
+            begin, end, before = bench.outage(given.seconds)
             time.sleep(5)
         print(f"outage of {end - begin:.0f} s, {len(load.answered)} events", flush=True)
         seen = {number for _, number, _ in before}
-        wait(
-            lambda: len({n for _, n, _ in arrivals(urls["a"])} | seen) == len(load.answered),
-            300 + 2 * given.seconds,
-            "all at A",
-        )
-        after, at_b = arrivals(urls["a"]), arrivals(urls["b"])
-        report(given, load.answered, after, at_b, calm, (begin, end), back)
+
+        def missing() -> set[int]:
+            return set(load.answered) - seen - {number for _, number, _ in arrivals(bench.urls["a"])}
+
+        wait(lambda: not missing(), 60 + given.seconds, "all at A")
+        at_a, at_b = arrivals(bench.urls["a"]), arrivals(bench.urls["b"])
+    report(given, load.answered, at_a, at_b, calm, (begin, end), end)
 
 
 def report(

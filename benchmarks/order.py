@@ -1,7 +1,7 @@
 """Order per subject: inversions while deliveries fail at random, and what order costs, against order switched off.
 
-The same events twice, in one run: with order, and with a source and a route that have none. All are accepted first; then
-the workers start together, and the time until nothing waits any more is theirs. `--rounds` alternates the two.
+The same events twice, in one run: with order, and with a source and a route that have none. Workers run already when
+all events are accepted at once; the time until nothing waits any more is theirs. `--rounds` alternates the two.
 """
 
 import argparse
