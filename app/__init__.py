@@ -15,10 +15,10 @@ from tasks.ledger import Ledger
 from tasks.queue import Queue
 
 
-def create_app(sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> Flask:
+def create_app(sources: Mapping[str, Source], queue: Queue, ledger: Ledger, metrics_token: str = "") -> Flask:
     """The web application; everything it needs is handed in."""
     app = Flask("event-router", static_folder=None)
-    health.add(app, queue, ledger)
+    health.add(app, queue, ledger, metrics_token)
     app.register_error_handler(HTTPException, _error)
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, queue),

@@ -25,7 +25,7 @@ def build(environ: Mapping[str, str]) -> Flask:
     logs.configure(settings.log_level, settings.log_format)
     ledger = web_ledger(settings)
     log.info("router.configured", sources=sorted(known), **settings.described())
-    return create_app(known, queue_for(settings, ledger), ledger)
+    return create_app(known, queue_for(settings, ledger), ledger, settings.metrics_token)
 
 
 def configuration(environ: Mapping[str, str]) -> tuple[Settings, dict[str, sources.Source]]:

@@ -1,9 +1,11 @@
 """Is it alive, is it ready, and what does it count: /livez, /readyz, /metrics."""
 
+import hmac
 import json
 from collections.abc import Iterable
+from typing import Final
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -12,9 +14,11 @@ from config.metrics import METRICS
 from tasks.ledger import Ledger
 from tasks.queue import Queue
 
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
-def add(app: Flask, queue: Queue, ledger: Ledger) -> None:
-    """Register the three addresses."""
+
+def add(app: Flask, queue: Queue, ledger: Ledger, metrics_token: str = "") -> None:
+    """Register the three addresses; without a token, /metrics is for this machine only."""
     registry = CollectorRegistry()
     registry.register(LedgerCollector(ledger, queue.key))
 
@@ -27,11 +31,23 @@ def add(app: Flask, queue: Queue, ledger: Ledger) -> None:
         return Response(json.dumps({"code": code}), 200 if ready else 503, mimetype="application/json")
 
     def metrics() -> Response:
+        if not _may_read_metrics(metrics_token):
+            return Response('{"code": "unauthorized"}', 401, {"WWW-Authenticate": "Bearer"}, "application/json")
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     app.add_url_rule("/livez", "livez", livez)
     app.add_url_rule("/readyz", "readyz", readyz)
     app.add_url_rule("/metrics", "metrics", metrics)
+
+
+def _may_read_metrics(token: str) -> bool:
+    if token:
+        given = request.headers.get("Authorization", "").partition(" ")
+        known = hmac.compare_digest(given[2].strip().encode("utf-8", "replace"), token.encode())
+        return known and given[0].lower() == "bearer"
+    # Behind a proxy on this machine everybody seems to be local; proxies say for whom they ask.
+    forwarded = any(name in request.headers for name in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"))
+    return not forwarded and request.remote_addr in _THIS_MACHINE
 
 
 class LedgerCollector(Collector):

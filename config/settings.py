@@ -177,6 +177,12 @@ class Settings:
     http_read_timeout_s: float = setting(
         "HTTP_READ_TIMEOUT_S", "Time between two bytes of a destination's answer.", _seconds, "10"
     )
+    metrics_token: str = setting(
+        "METRICS_TOKEN",
+        "Bearer token that /metrics wants; without one it answers only to this machine.",
+        _text,
+        secret=True,
+    )
     log_level: str = setting("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR.", _log_level, "INFO")
     log_format: str = setting("LOG_FORMAT", "json or console.", _log_format, "json")
 

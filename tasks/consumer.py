@@ -6,10 +6,15 @@ Stock Celery 5.7.0 logs such messages, with their arguments, and drops them.
 import difflib
 import functools
 import json
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from celery.worker import consumer
+
+from tasks.envelope import without_addresses
+
+#: A task's name that is longer is no name.
+_MOST_OF_A_NAME: Final = 100
 
 log = structlog.get_logger("tasks.consumer")
 
@@ -45,7 +50,8 @@ class Consumer(consumer.Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - as above
         headers = message.headers or {}
-        name = headers.get("task") or message.payload["task"]
+        # Somebody else's text: cut before it is compared (quadratic) and logged.
+        name = shown_task(headers.get("task") or message.payload["task"])
         known = [task for task in self.app.tasks if not task.startswith("celery.")]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -65,6 +71,11 @@ class Consumer(consumer.Consumer):
         self.app.dead_letters.quarantine(json.dumps(raw, default=_text).encode(), reason, error, label)
         message.ack_log_error(log, self.connection_errors)
         log.warning("message.quarantined", reason=reason, task=label)
+
+
+def shown_task(name: str) -> str:
+    """A task's name that we do not know, for logs and Flower: no addresses, no more than a name can be."""
+    return without_addresses(name[:_MOST_OF_A_NAME])
 
 
 def _text(value: Any) -> str:

@@ -13,9 +13,14 @@ from kombu.transport import redis as stock
 
 from tasks.dead_letter import quarantine
 from tasks.envelope import without_addresses
+from tasks.json_depth import deeper_than
 from tasks.queue import ROUTE_TASK
 
 _JSON: Final = "application/json"
+#: Of a whole message; what an endpoint takes is far below.
+MOST_BYTES: Final = 8 * 1024 * 1024
+#: Of a message and of its body. What the parser still takes at its limit, a writer further down the stack does not.
+MOST_DEPTH: Final = 256
 
 
 class Unusable(Exception):
@@ -28,9 +33,11 @@ class Unusable(Exception):
 
 def checked(raw: bytes) -> dict[str, Any]:
     """The bytes in the queue's list → the message as kombu keeps it. Raises Unusable."""
+    if len(raw) > MOST_BYTES:
+        raise Unusable("invalid", f"the message is larger than {MOST_BYTES} bytes")
     try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
+        message = _parsed(raw)
+    except ValueError:
         raise Unusable("undecodable", "not JSON in UTF-8") from None
     if not isinstance(message, dict):
         raise Unusable("undecodable", "not a JSON object")
@@ -102,9 +109,17 @@ def _body(message: dict[str, Any], encoding: Any) -> Any:
     if not isinstance(body, str) or encoding not in ("base64", "utf-8", None):
         raise Unusable("undecodable", "the body is no text, or of an unknown body_encoding")
     try:
-        return json.loads(b64decode(body, validate=True) if encoding == "base64" else body)
-    except (ValueError, RecursionError):
+        return _parsed(b64decode(body, validate=True) if encoding == "base64" else body.encode())
+    except ValueError:
         raise Unusable("undecodable", "the body does not decode to JSON") from None
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON → value. Raises ValueError; Unusable for what is nested without end."""
+    text = data.decode()
+    if deeper_than(text, MOST_DEPTH):
+        raise Unusable("undecodable", f"nested deeper than {MOST_DEPTH}")
+    return json.loads(text)
 
 
 def _check_call(headers: Any, body: Any) -> None:

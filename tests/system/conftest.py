@@ -75,7 +75,7 @@ class Router:
         return process
 
     def start_sandbox(self, *options: str) -> None:
-        self.start("sandbox", [*stack.sandbox_command(self.sandbox_port, KEY, KEY), *options])
+        self.start("sandbox", [*stack.sandbox_command(self.sandbox_port), *options])
         wait(lambda: stack.answers(f"{self.sandbox_url}/_sandbox/health"), 15, "the sandbox answers")
 
     def start_web(self) -> None:
