@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo up test lint fix bench docs lock
+.PHONY: help venv demo up test lint fix bench fuzz audit docs lock
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
@@ -39,6 +39,13 @@ fix: venv ## what the linters can mend themselves
 bench: venv ## accept path beside Flask + task.delay(), one run, ratios; then how fast explain reads
 	$(BIN)/python benchmarks/accept.py
 	$(BIN)/python benchmarks/explain.py
+
+SECONDS ?= 30
+fuzz: venv ## damaged input to each door, or to DOOR=webhooks|signed|tracking|health|queue|parsers, for SECONDS=30
+	$(BIN)/python benchmarks/fuzz.py --seconds $(SECONDS) $(if $(DOOR),--door $(DOOR)) $(if $(SEED),--seed $(SEED))
+
+audit: venv ## known vulnerabilities of the locked versions
+	$(PYTHON) .ci/audit.py
 
 docs: venv ## write the generated pages again
 	$(BIN)/python docs/generate.py

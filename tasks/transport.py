@@ -21,6 +21,8 @@ _JSON: Final = "application/json"
 MOST_BYTES: Final = 8 * 1024 * 1024
 #: Of a message and of its body. What the parser still takes at its limit, a writer further down the stack does not.
 MOST_DEPTH: Final = 256
+#: Of events in a ticket; ours carry fewer.
+_MOST_IDS: Final = 1000
 
 
 class Unusable(Exception):
@@ -134,8 +136,23 @@ def _check_call(headers: Any, body: Any) -> None:
         shape = [list, dict, dict | None]
         if not isinstance(body, list) or not (len(body) == len(shape) and all(map(isinstance, body, shape))):
             raise Unusable("undecodable", "the body is not [args, kwargs, options]")
+        if call["task"] == ROUTE_TASK and not _is_ticket(body[0], body[1]):
+            raise Unusable("invalid", "a ticket is one list of event ids")
+    elif call["task"] == ROUTE_TASK:
+        raise Unusable("invalid", "a ticket is of protocol 2")
     elif not isinstance(body.get("args", []), list) or not isinstance(body.get("kwargs", {}), dict):
         raise Unusable("invalid", "args must be a list and kwargs an object")
+
+
+def _is_ticket(args: list[Any], named: dict[str, Any]) -> bool:
+    """Whether the task of our tickets can be called with these: others may push onto the list too."""
+    if named or len(args) != 1 or not isinstance(args[0], list) or len(args[0]) > _MOST_IDS:
+        return False
+    try:
+        "".join(args[0]).encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
 
 
 class Channel(stock.Channel):
