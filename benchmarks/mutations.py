@@ -31,6 +31,10 @@ ODD: Final[tuple[Any, ...]] = (
 )
 
 
+#: A longer list is not repeated: writing it down would take the fuzzer longer than the door needs to refuse it.
+_MOST_REPEATED: Final = 20_000
+
+
 def damaged_bytes(dice: random.Random, data: bytes) -> bytes:
     """One to four of: a bit turned, a piece cut out, doubled, moved, or one of TOKENS put in."""
     for _ in range(dice.randint(1, 4)):
@@ -70,7 +74,7 @@ def damaged_value(dice: random.Random, value: Any) -> Any:
         return copy
     if isinstance(value, list) and value and dice.random() < 0.8:
         index = dice.randrange(len(value))
-        if dice.random() < 0.15:
+        if dice.random() < 0.15 and len(written(value)) < _MOST_REPEATED:
             return value * dice.choice((0, 2, max(1, 2600 // len(value))))
         return [*value[:index], damaged_value(dice, value[index]), *value[index + 1 :]]
     if dice.random() < 0.12:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from config.problems import ConfigurationRefused
 
@@ -50,13 +50,25 @@ def _redis_url(value: str) -> str:
         urlsplit(value).port  # noqa: B018 - parsing is what can fail
     except ValueError:
         raise ValueError("is not a URL") from None  # the library's own message quotes it, password and all
-    return value
+    return _verified(value)
+
+
+def _verified(url: str) -> str:
+    """An address whose parameters do not switch off what TLS is for."""
+    given = {name: value.lower() for name, value in parse_qsl(urlsplit(url).query)}
+    if not url.startswith("rediss://") and any(name.startswith("ssl_") for name in given):
+        raise ValueError("ssl_ parameters go with rediss://; redis:// speaks in the clear")
+    if given.get("ssl_cert_reqs", "required") not in {"required", "cert_required"}:
+        raise ValueError("ssl_cert_reqs must be required: else anyone can answer in place of Redis")
+    if given.get("ssl_check_hostname", "true") not in {"true", "1", "yes"}:
+        raise ValueError("ssl_check_hostname must be true: else any certificate of the same CA will do")
+    return url
 
 
 def _broker_url(value: str) -> str:
     if "://" not in value:
         raise ValueError("must be a URL, such as redis://127.0.0.1:6379/0 or amqp://127.0.0.1//")
-    return value
+    return _redis_url(value) if value.startswith(("redis", "unix")) else value
 
 
 def _http_url(value: str) -> str:
