@@ -1,10 +1,10 @@
-"""Fuzzing of each door for a bounded time, seeded: damaged requests to a real web process, damaged messages to a worker.
+"""Fuzzing of each door, seeded, for a bounded time: damaged requests to a web process, damaged messages to a worker.
 
     make fuzz SECONDS=600 DOOR=webhooks     # or signed, tracking, health, queue, parsers; without DOOR all, in turn
 
-Starts a Redis, the endpoint and, for `queue`, a worker of its own on 127.0.0.1, and ends them again. Checked: no 5xx but the
-documented 503, no failure in the log, no crash, no request without an end, a good event in between is always taken,
-and memory flat. What failed is kept in var/fuzz/, and `--replay FILE` sends it again. Status 1 when anything failed.
+Starts a Redis, the endpoint and, for `queue`, a worker of its own on 127.0.0.1, and ends them again. Checked: no 5xx
+but the documented 503, no failure in the log, no crash, no request without an end, a good event in between is always
+taken, and memory flat. What failed is kept in var/fuzz/; `--replay FILE` sends it again. Status 1 when anything failed.
 """
 
 import argparse
@@ -226,7 +226,7 @@ def fuzz_endpoint(door: str, seconds: float, seed: int, folder: Path) -> Found:
 def _judge(found: Found, door: str, warm_kib: int, end_kib: int, logged: list[str]) -> None:
     print(
         f"{door}: {found.sent} sent, answers {dict(sorted(found.answers.items()))}, slowest {found.slowest_s:.2f} s, "
-        f"{found.probes} good events between, resident {warm_kib / 1024:.0f} MiB warm, {end_kib / 1024:.0f} MiB at the end"
+        f"{found.probes} good events between, resident {warm_kib / 1024:.0f} MiB warm, {end_kib / 1024:.0f} at the end"
     )
     if found.slowest:
         _KEPT.mkdir(parents=True, exist_ok=True)

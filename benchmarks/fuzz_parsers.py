@@ -24,6 +24,8 @@ from tasks.errors import InvalidEnvelope, MappingFailed, MappingRefused, Trigger
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _MOST_S: Final = 1.0
+#: As much as the endpoint reads; a worker reads more, of those who may push tasks.
+_MOST_BYTES: Final = 262_144
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _EVENT: Final = {"event": "newUser", "user": {"id": "1", "email": "one@example.com"}, "properties": {"plan": "pro"}}
 
@@ -134,14 +136,14 @@ CORPUS: Final = _corpus()
 def tried(name: str, data: bytes) -> str:
     """What is wrong with how a parser took an input; "" = nothing."""
     parser, allowed = PARSERS[name]
-    begun = time.monotonic()
+    begun = time.thread_time()  # how busy the machine is does not count
     try:
         parser(data)
     except allowed:
         pass
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         return f"{type(error).__name__}: {error}"[:300]
-    took = time.monotonic() - begun
+    took = time.thread_time() - begun
     return f"took {took:.1f} s" if took > _MOST_S else ""
 
 
@@ -151,6 +153,8 @@ def run(dice: random.Random, end: float, counts: "collections.Counter[str]") -> 
     while time.monotonic() < end:
         name = dice.choice(names)
         data = damaged(dice, dice.choice(CORPUS[name]))
+        if len(data) > _MOST_BYTES:
+            continue
         counts[name] += 1
         if wrong := tried(name, data):
             yield name, wrong, data

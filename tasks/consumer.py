@@ -75,7 +75,7 @@ class Consumer(consumer.Consumer):
 
 def shown_task(name: str) -> str:
     """A task's name that we do not know, for logs and Flower: no addresses, no more than a name can be."""
-    return without_addresses(name[:_MOST_OF_A_NAME])
+    return without_addresses(name[:_MOST_OF_A_NAME]).encode("utf-8", "replace").decode()
 
 
 def _text(value: Any) -> str:

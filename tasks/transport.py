@@ -6,6 +6,7 @@ granted of a message of protocol 2 or 1 (https://docs.celeryq.dev/en/stable/inte
 """
 
 import json
+import re
 from base64 import b64decode, b64encode
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 MOST_DEPTH: Final = 256
 #: Of events in a ticket; ours carry fewer.
 _MOST_IDS: Final = 1000
+#: Half of a character, as JSON can write it: Redis and logs are UTF-8, which has no place for it.
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Unusable(Exception):
@@ -57,6 +60,9 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("invalid", "content-type must be application/json; nothing else is read")
     if not isinstance(message.get("content-encoding"), str | None):
         raise Unusable("invalid", "content-encoding must be a text")
+    if _SURROGATE.search(raw):
+        # The body may hold some: it is somebody's event, and is written down as it is.
+        _check_text({**message, "body": None})
     _check_call(message.get("headers") or {}, _body(message, properties.get("body_encoding")))
     return message
 
@@ -84,6 +90,14 @@ def without_arguments(message: dict[str, Any]) -> dict[str, Any]:
         "body": b64encode(json.dumps(call).encode()).decode(),
         "properties": {**message["properties"], "body_encoding": "base64"},
     }
+
+
+def _check_text(value: Any) -> None:
+    """Names and ids that Redis can keep; what is not text at all is judged elsewhere."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Unusable("undecodable", "a name or id is no text that UTF-8 can carry") from None
 
 
 def _check_headers(headers: dict[str, Any]) -> None:
@@ -131,6 +145,8 @@ def _check_call(headers: Any, body: Any) -> None:
     call = headers if "task" in headers else body
     if not isinstance(call, dict) or not isinstance(call.get("task"), str) or not isinstance(call.get("id"), str):
         raise Unusable("undecodable", "no task name or no id")
+    if call is body:
+        _check_text([call["task"], call["id"]])
     _check_headers(call)
     if call is headers:
         shape = [list, dict, dict | None]
