@@ -6,10 +6,13 @@ Stock Celery 5.7.0 logs such messages, with their arguments, and drops them.
 import difflib
 import functools
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
+from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from tasks.envelope import without_addresses
 
@@ -38,6 +41,29 @@ class Consumer(consumer.Consumer):
             conn.ensure_connection, interval_start=0.2, interval_step=0.4, interval_max=2
         )
         return super().ensure_connected(conn)
+
+    def update_strategies(self) -> None:
+        """Look over what each kind of task does with its messages.
+
+        Whatever else a message makes Celery raise is the message's fault: stock 5.7.0 ends the worker, and the next.
+        """
+        super().update_strategies()
+        for name, strategy in list(self.strategies.items()):
+            self.strategies[name] = self._invalid_when_it_raises(strategy)
+
+    def _invalid_when_it_raises(self, strategy: Callable[..., Any]) -> Callable[..., Any]:
+        not_its_fault = (InvalidTaskError, ContentDisallowed, DecodeError, *self.connection_errors)
+
+        @functools.wraps(strategy)
+        def guarded(*args: Any, **named: Any) -> Any:
+            try:
+                return strategy(*args, **named)
+            except not_its_fault:
+                raise
+            except Exception as error:
+                raise InvalidTaskError(type(error).__name__) from error
+
+        return guarded
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         self._keep(message, "undecodable", "not a task message")

@@ -109,7 +109,8 @@ def _check_headers(headers: dict[str, Any]) -> None:
         raise Unusable("invalid", "stamped_headers must be a list of texts")
     for name, kinds in (("eta", str), ("expires", str | int | float)):
         value = headers.get(name)
-        if value is not None and (not isinstance(value, kinds) or value == ""):
+        # Celery takes every empty value for none, but not everywhere.
+        if value is not None and (not isinstance(value, kinds) or not value or value is True):
             raise Unusable("invalid", f"{name} must be a time")
 
 

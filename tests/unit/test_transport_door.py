@@ -129,6 +129,9 @@ def test_body_encoding_of_another_kind(encoding: Any) -> None:
         (("headers", "eta"), ""),
         (("headers", "eta"), {}),
         (("headers", "expires"), ""),
+        (("headers", "expires"), 0),
+        (("headers", "expires"), False),
+        (("headers", "expires"), True),
         (("headers", "expires"), []),
     ],
 )
