@@ -1,13 +1,8 @@
-"""The parsers under damaged input, in one process: with atheris' coverage where it is installed, else with dice.
-
-`make fuzz DOOR=parsers` runs the dice. By itself, in an environment where `pip install atheris` was done, it is guided:
-`python benchmarks/fuzz_parsers.py -max_total_time=600`; other options are libFuzzer's.
-"""
+"""The parsers under damaged input, in one process: `make fuzz DOOR=parsers`; fuzz_guided.py has coverage to go by."""
 
 import collections
 import json
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -172,23 +167,3 @@ def damaged(dice: random.Random, data: bytes) -> bytes:
         (1, lambda: written(damaged_value(dice, damaged_value(dice, value)))),
         (1, lambda: damaged_bytes(dice, data)),
     )
-
-
-def _guided() -> None:
-    import atheris
-
-    names = list(PARSERS)
-
-    def one(data: bytes) -> None:
-        if len(data) > 1:
-            name = names[data[0] % len(names)]
-            if wrong := tried(name, data[1:]):
-                raise AssertionError(f"{name}: {wrong}")
-
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, one)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    _guided()

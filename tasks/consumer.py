@@ -76,15 +76,15 @@ class Consumer(consumer.Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - as above
         headers = message.headers or {}
+        call = headers if "task" in headers else message.payload
         # Somebody else's text: cut before it is compared (quadratic) and logged.
-        name = shown_task(headers.get("task") or message.payload["task"])
+        name = shown_task(call["task"])
         known = [task for task in self.app.tasks if not task.startswith("celery.")]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         hint = f"; did you mean {near[0]}?" if near else ""
         self._keep(message, "unknown_task", f"no task {name!r} here{hint}", name)
         if self.event_dispatcher:
-            id_ = headers.get("id") or message.payload["id"]
-            self.event_dispatcher.send("task-failed", uuid=id_, exception=f"NotRegistered({name!r})")
+            self.event_dispatcher.send("task-failed", uuid=call["id"], exception=f"NotRegistered({name!r})")
 
     def _keep(self, message: Any, reason: str, error: str, label: str = "message") -> None:
         raw = getattr(message, "_raw", None) or {

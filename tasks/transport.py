@@ -144,7 +144,7 @@ def _check_call(headers: Any, body: Any) -> None:
     if not isinstance(headers, dict):
         raise Unusable("undecodable", "headers is no object")
     call = headers if "task" in headers else body
-    if not isinstance(call, dict) or not isinstance(call.get("task"), str) or not isinstance(call.get("id"), str):
+    if not isinstance(call, dict) or not all(isinstance(call.get(key), str) and call[key] for key in ("task", "id")):
         raise Unusable("undecodable", "no task name or no id")
     if call is body:
         _check_text([call["task"], call["id"]])

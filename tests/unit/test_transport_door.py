@@ -206,6 +206,15 @@ def test_bug_half_a_character_in_a_name_ended_the_worker(place: tuple[str, str])
         passes(old)
 
 
+@pytest.mark.parametrize("key", ["task", "id"])
+def test_bug_an_empty_name_ended_the_worker(key: str) -> None:
+    """The consumer took an empty text for none and looked for it in the body, which is a list."""
+    message = good()
+    message["headers"][key] = ""
+    with pytest.raises(Unusable, match="no task name or no id"):
+        passes(message)
+
+
 def test_half_a_character_in_an_event_passes() -> None:
     """It is somebody's event, and is kept as it is."""
     body = json.dumps([[{"event": {"note": "\ud800"}}], {}, None])
