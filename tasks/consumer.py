@@ -10,9 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
-from kombu.exceptions import ContentDisallowed, DecodeError
 
 from tasks.envelope import without_addresses
 
@@ -42,26 +40,20 @@ class Consumer(consumer.Consumer):
         )
         return super().ensure_connected(conn)
 
-    def update_strategies(self) -> None:
-        """Look over what each kind of task does with its messages.
+    def create_task_handler(self, *args: Any, **named: Any) -> Callable[[Any], Any]:
+        """Make what is called for each message.
 
-        Whatever else a message makes Celery raise is the message's fault: stock 5.7.0 ends the worker, and the next.
+        Whatever a message makes Celery or us raise is the message's fault: stock 5.7.0 ends the worker, and the next.
         """
-        super().update_strategies()
-        for name, strategy in list(self.strategies.items()):
-            self.strategies[name] = self._invalid_when_it_raises(strategy)
+        handle = super().create_task_handler(*args, **named)
 
-    def _invalid_when_it_raises(self, strategy: Callable[..., Any]) -> Callable[..., Any]:
-        not_its_fault = (InvalidTaskError, ContentDisallowed, DecodeError, *self.connection_errors)
-
-        @functools.wraps(strategy)
-        def guarded(*args: Any, **named: Any) -> Any:
+        def guarded(message: Any) -> Any:
             try:
-                return strategy(*args, **named)
-            except not_its_fault:
+                return handle(message)
+            except self.connection_errors:
                 raise
-            except Exception as error:
-                raise InvalidTaskError(type(error).__name__) from error
+            except Exception as error:  # noqa: BLE001 - see above
+                return self._keep(message, "invalid", f"not a valid task message ({type(error).__name__})")
 
         return guarded
 
