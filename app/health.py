@@ -1,11 +1,13 @@
 """Is it alive, is it ready, and what does it count: /livez, /readyz, /metrics."""
 
+import hmac
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,9 +20,11 @@ from tasks.ledger import Ledger
 
 log = structlog.get_logger("app.health")
 
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
-def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure) -> None:
-    """Register the three addresses."""
+
+def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure, metrics_token: str = "") -> None:
+    """Register the three addresses; without a token, /metrics is for this machine only."""
     registry = CollectorRegistry()
     registry.register(RouterCollector(ledger, spool, pressure))
 
@@ -32,6 +36,8 @@ def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure) -> 
         return Response(json.dumps(data), status, mimetype="application/json")
 
     def metrics() -> Response:
+        if not _may_read_metrics(metrics_token):
+            return Response('{"code": "unauthorized"}', 401, {"WWW-Authenticate": "Bearer"}, "application/json")
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     app.add_url_rule("/livez", "livez", livez)
@@ -47,6 +53,16 @@ def readiness(ledger: Ledger, spool: Spool | None, pressure: Pressure) -> tuple[
     if spool.takes():
         return 200, {"code": "spooling", "spooled": spool.size().events}
     return 503, {"code": "spool_full" if reachable or spool.holding() else "redis_unreachable"}
+
+
+def _may_read_metrics(token: str) -> bool:
+    if token:
+        given = request.headers.get("Authorization", "").partition(" ")
+        known = hmac.compare_digest(given[2].strip().encode("utf-8", "replace"), token.encode())
+        return known and given[0].lower() == "bearer"
+    # Behind a proxy on this machine everybody seems to be local; proxies say for whom they ask.
+    forwarded = any(name in request.headers for name in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"))
+    return not forwarded and request.remote_addr in _THIS_MACHINE
 
 
 class RouterCollector(Collector):

@@ -6,6 +6,7 @@ granted of a message of protocol 2 or 1 (https://docs.celeryq.dev/en/stable/inte
 """
 
 import json
+import re
 from base64 import b64decode, b64encode
 from typing import Any, Final
 
@@ -13,9 +14,18 @@ from kombu.transport import redis as stock
 
 from tasks.dead_letter import quarantine
 from tasks.envelope import without_addresses
+from tasks.json_depth import deeper_than
 from tasks.queue import ROUTE_TASK
 
 _JSON: Final = "application/json"
+#: Of a whole message; what an endpoint takes is far below.
+MOST_BYTES: Final = 8 * 1024 * 1024
+#: Of a message and of its body. What the parser still takes at its limit, a writer further down the stack does not.
+MOST_DEPTH: Final = 256
+#: Of events in a ticket; ours carry fewer.
+_MOST_IDS: Final = 1000
+#: Half of a character, as JSON can write it: Redis and logs are UTF-8, which has no place for it.
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Unusable(Exception):
@@ -28,9 +38,11 @@ class Unusable(Exception):
 
 def checked(raw: bytes) -> dict[str, Any]:
     """The bytes in the queue's list → the message as kombu keeps it. Raises Unusable."""
+    if len(raw) > MOST_BYTES:
+        raise Unusable("invalid", f"the message is larger than {MOST_BYTES} bytes")
     try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
+        message = _parsed(raw)
+    except ValueError:
         raise Unusable("undecodable", "not JSON in UTF-8") from None
     if not isinstance(message, dict):
         raise Unusable("undecodable", "not a JSON object")
@@ -48,6 +60,9 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("invalid", "content-type must be application/json; nothing else is read")
     if not isinstance(message.get("content-encoding"), str | None):
         raise Unusable("invalid", "content-encoding must be a text")
+    if _SURROGATE.search(raw):
+        # The body may hold some: it is somebody's event, and is written down as it is.
+        _check_text({**message, "body": None})
     _check_call(message.get("headers") or {}, _body(message, properties.get("body_encoding")))
     return message
 
@@ -77,6 +92,14 @@ def without_arguments(message: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_text(value: Any) -> None:
+    """Names and ids that Redis can keep; what is not text at all is judged elsewhere."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Unusable("undecodable", "a name or id is no text that UTF-8 can carry") from None
+
+
 def _check_headers(headers: dict[str, Any]) -> None:
     """What Celery's strategy takes apart without looking; it would raise in the consumer, not in the task."""
     limits, stamps = headers.get("timelimit"), headers.get("stamped_headers")
@@ -86,7 +109,8 @@ def _check_headers(headers: dict[str, Any]) -> None:
         raise Unusable("invalid", "stamped_headers must be a list of texts")
     for name, kinds in (("eta", str), ("expires", str | int | float)):
         value = headers.get(name)
-        if value is not None and (not isinstance(value, kinds) or value == ""):
+        # Celery takes every empty value for none, but not everywhere.
+        if value is not None and (not isinstance(value, kinds) or not value or value is True):
             raise Unusable("invalid", f"{name} must be a time")
 
 
@@ -102,9 +126,17 @@ def _body(message: dict[str, Any], encoding: Any) -> Any:
     if not isinstance(body, str) or encoding not in ("base64", "utf-8", None):
         raise Unusable("undecodable", "the body is no text, or of an unknown body_encoding")
     try:
-        return json.loads(b64decode(body, validate=True) if encoding == "base64" else body)
-    except (ValueError, RecursionError):
+        return _parsed(b64decode(body, validate=True) if encoding == "base64" else body.encode())
+    except ValueError:
         raise Unusable("undecodable", "the body does not decode to JSON") from None
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON → value. Raises ValueError; Unusable for what is nested without end."""
+    text = data.decode()
+    if deeper_than(text, MOST_DEPTH):
+        raise Unusable("undecodable", f"nested deeper than {MOST_DEPTH}")
+    return json.loads(text)
 
 
 def _check_call(headers: Any, body: Any) -> None:
@@ -112,15 +144,32 @@ def _check_call(headers: Any, body: Any) -> None:
     if not isinstance(headers, dict):
         raise Unusable("undecodable", "headers is no object")
     call = headers if "task" in headers else body
-    if not isinstance(call, dict) or not isinstance(call.get("task"), str) or not isinstance(call.get("id"), str):
+    if not isinstance(call, dict) or not all(isinstance(call.get(key), str) and call[key] for key in ("task", "id")):
         raise Unusable("undecodable", "no task name or no id")
+    if call is body:
+        _check_text([call["task"], call["id"]])
     _check_headers(call)
     if call is headers:
         shape = [list, dict, dict | None]
         if not isinstance(body, list) or not (len(body) == len(shape) and all(map(isinstance, body, shape))):
             raise Unusable("undecodable", "the body is not [args, kwargs, options]")
+        if call["task"] == ROUTE_TASK and not _is_ticket(body[0], body[1]):
+            raise Unusable("invalid", "a ticket is one list of event ids")
+    elif call["task"] == ROUTE_TASK:
+        raise Unusable("invalid", "a ticket is of protocol 2")
     elif not isinstance(body.get("args", []), list) or not isinstance(body.get("kwargs", {}), dict):
         raise Unusable("invalid", "args must be a list and kwargs an object")
+
+
+def _is_ticket(args: list[Any], named: dict[str, Any]) -> bool:
+    """Whether the task of our tickets can be called with these: others may push onto the list too."""
+    if named or len(args) != 1 or not isinstance(args[0], list) or len(args[0]) > _MOST_IDS:
+        return False
+    try:
+        "".join(args[0]).encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
 
 
 class Channel(stock.Channel):
