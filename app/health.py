@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from config.metrics import METRICS
+from tasks.heartbeat import Heartbeats
 from tasks.ledger import Ledger
 from tasks.queue import Queue
 
@@ -40,6 +41,7 @@ class LedgerCollector(Collector):
     def __init__(self, ledger: Ledger, queue_key: str) -> None:
         self._ledger = ledger
         self._queue_key = queue_key
+        self._heartbeats = Heartbeats(ledger.client)
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -56,6 +58,13 @@ class LedgerCollector(Collector):
                     families[f"event_router_{kind}_waiting"].add_metric([name], number)
                 else:
                     families[f"event_router_{kind}_{nouns[kind]}_total"].add_metric([name, state], number)
-        for what, size in self._ledger.sizes(self._queue_key).items():
+        for what, size in {**self._ledger.sizes(self._queue_key), **self._workers()}.items():
             families[f"event_router_{what}"].add_metric([], size)
         return families.values()
+
+    def _workers(self) -> dict[str, float]:
+        known = self._heartbeats.workers()
+        return {
+            "workers": sum(worker.alive for worker in known),
+            "worker_silent_seconds": max((worker.silent_s for worker in known), default=0.0),
+        }

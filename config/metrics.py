@@ -25,5 +25,11 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "event_router_running": ("gauge", (), "Events that a worker holds a lease on."),
     "event_router_retrying": ("gauge", (), "Events that wait for their next attempt."),
     "event_router_dead_letters": ("gauge", (), "Dead letters kept, quarantined messages included."),
+    "event_router_workers": ("gauge", (), "Workers that have consumed something within HEARTBEAT_DEAD_S."),
+    "event_router_worker_silent_seconds": (
+        "gauge",
+        (),
+        "Seconds since the worker that is silent for longest proved that it consumes; forgotten after 10 minutes.",
+    ),
     "event_router_queue_length": ("gauge", (), "Tickets in Celery's queue."),
 }

@@ -6,10 +6,15 @@ Stock Celery 5.7.0 logs such messages, with their arguments, and drops them.
 import difflib
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import structlog
-from celery.worker import consumer
+from celery import bootsteps
+from celery.worker import consumer, state
+
+from tasks.queue import ALIVE_TASK
+from tasks.watchdog import Work
 
 log = structlog.get_logger("tasks.consumer")
 
@@ -33,6 +38,43 @@ class Consumer(consumer.Consumer):
             conn.ensure_connection, interval_start=0.2, interval_step=0.4, interval_max=2
         )
         return super().ensure_connected(conn)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """What takes each message off the queue; of a heartbeat that is all there is to do."""
+        take = super().create_task_handler(*args, **kwargs)
+        felt = self.app.pulse.felt
+
+        def on_message(message: Any) -> None:
+            headers = message.headers
+            if isinstance(headers, dict) and headers.get("task") == ALIVE_TASK:
+                felt()
+                message.ack_log_error(log, self.connection_errors)
+            else:
+                take(message)
+
+        return on_message
+
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge, in the loop's thread while it runs.
+
+        Stock 5.7.0 puts the call into the loop even after the loop has ended; so a message whose task ends while the
+        worker stops would stay unacknowledged, and run again.
+        """
+        if self.blueprint.state == bootsteps.RUN:
+            return super().call_soon_ack(p, *args, **kwargs)
+        return p(*args, **kwargs)
+
+    def stop(self) -> None:
+        """Take nothing more, and give back what no thread has begun: stock keeps it until the last thread is done."""
+        super().stop()
+        executor = getattr(self.pool, "executor", None)
+        channel = self.task_consumer and self.task_consumer.channel
+        if executor is None or not hasattr(channel, "hand_back"):
+            return  # another pool or broker, which has its own way
+        executor.shutdown(wait=False, cancel_futures=True)
+        for call in self.hub._pop_ready():  # noqa: SLF001 - acknowledgements that the loop did not come to
+            call()
+        channel.hand_back()
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         self._keep(message, "undecodable", "not a task message")
@@ -65,6 +107,11 @@ class Consumer(consumer.Consumer):
         self.app.dead_letters.quarantine(json.dumps(raw, default=_text).encode(), reason, error, label)
         message.ack_log_error(log, self.connection_errors)
         log.warning("message.quarantined", reason=reason, task=label)
+
+
+def work(of: Consumer) -> Work:
+    """What this worker has in hand."""
+    return Work(begun=state.all_total_count[0], running=len(state.active_requests), threads=of.pool.num_processes)
 
 
 def _text(value: Any) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 import redis
 
+from tasks.connection import demoted
+
 
 class KeptScript:
     """Calls a script with EVALSHA. Safe to share between threads.
@@ -53,7 +55,10 @@ class KeptScript:
         try:
             connection.send_packed_command([command], check_health=False)
             return connection.read_response()
-        except redis.ResponseError:
+        except redis.ResponseError as error:
+            if demoted(error):
+                connection.disconnect()
+                raise redis.ConnectionError("the master is a replica by now") from error
             raise  # answered: the connection is in step
         except BaseException:
             # The answer may still come: whoever read it next would take it for his own.

@@ -37,9 +37,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
+from tasks.connection import connect as connect  # noqa: PLC0414 - where its callers look for it
 from tasks.envelope import Envelope, decode, encode
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 from tasks.kept_script import KeptScript
@@ -66,23 +65,6 @@ TicketFor = Callable[[str, str], bytes]
 
 _UNSEEN_QUEUE_S: Final = 60
 SCRIPTS: Final = Path(__file__).with_name("ledger")
-
-
-def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> Any:
-    """A redis.Redis (Any: its stubs mix text and bytes).
-
-    `timeout_s` bounds each call, `patience_s` (0 = none) how long a lost connection is tried again.
-    """
-    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), int(patience_s * 2)) if patience_s else Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        health_check_interval=0 if patience_s == 0 else 10,
-        retry=retry,
-        retry_on_error=[redis.BusyLoadingError] if patience_s else [],
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +206,12 @@ class Ledger:
         if held:
             keys = [RUNNING, *(event_key(id_) for id_, _ in held)]
             self._run("renew", keys, [self._lease_us, *itertools.chain.from_iterable(held)])
+
+    def hand_back(self, held: Sequence[tuple[str, str]]) -> None:
+        """Let these leases, each of an event and its owner, run out now, without counting it as a crash."""
+        if held:
+            keys = [RUNNING, *(event_key(id_) for id_, _ in held)]
+            self._run("hand_back", keys, list(itertools.chain.from_iterable(held)))
 
     # --- sweep ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ ids only. Over Redis we write it ourselves, so that the ledger's script can push
 event; tests/contract proves that Celery reads it as it reads its own. Over other brokers kombu publishes it.
 """
 
+import contextlib
 import json
 import re
 import uuid
@@ -17,15 +18,20 @@ import kombu
 from config.celery_settings import QUEUE
 from config.settings import Settings
 from tasks.envelope import Envelope, shown
+from tasks.errors import QueueUnavailable
 from tasks.ledger import Ledger
 
 #: The task that works on tickets.
 ROUTE_TASK: Final = "events.route"
 #: The task through which other teams publish.
 PUBLISH_TASK: Final = "events.publish"
+#: The task whose message is a worker's heartbeat; the consumer takes it off the queue, no thread ever runs it.
+ALIVE_TASK: Final = "router.alive"
 
 #: Enough to make Celery's cost of a message small, few enough that a thread is done with them soon.
 EVENTS_A_TICKET: Final = 25
+#: A heartbeat that nobody took for so long is dropped; there are younger ones.
+_HEARTBEAT_S: Final = 10
 _ORIGIN: Final = "event-router"
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -114,6 +120,13 @@ class Queue(Protocol):
         """Tell workers of events that are in the ledger already; nothing to do where the scripts have pushed."""
         ...
 
+    def heartbeat(self, queue: str) -> bytes:
+        """A worker's message to itself for a script to push onto its queue; empty when it is on its way already.
+
+        Raises QueueUnavailable.
+        """
+        ...
+
 
 class RedisQueue:
     """Broker and ledger share one Redis: accepting is one atomic call."""
@@ -132,6 +145,9 @@ class RedisQueue:
 
     def publish(self, ids: Sequence[str]) -> None:
         """The scripts have pushed the tickets."""
+
+    def heartbeat(self, queue: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
+        return redis_message(ALIVE_TASK, [], shadow=None, argsrepr="()")
 
     @staticmethod
     def _message(ids: list[str], shadow: str) -> bytes:
@@ -167,21 +183,33 @@ class BrokerQueue:
         if ids:
             self._send(list(ids), f"{len(ids)} events")
 
+    def heartbeat(self, queue: str) -> bytes:
+        self._publish(queue, [], ALIVE_TASK, None, "()", expiration=_HEARTBEAT_S)
+        return b""
+
     def _send(self, ids: list[str], shadow: str) -> None:
+        # If this fails the sweeper gives them a new ticket.
+        with contextlib.suppress(QueueUnavailable):
+            self._publish(QUEUE, [ids], ROUTE_TASK, shadow, _argsrepr(ids))
+
+    def _publish(
+        self, queue: str, args: list[Any], task: str, shadow: str | None, argsrepr: str, **options: Any
+    ) -> None:
         task_id = str(uuid.uuid4())
         try:
             with self._pool.acquire(block=True, timeout=1) as connection, connection.Producer() as producer:
                 producer.publish(
-                    [[ids], {}, _EMBED],
-                    routing_key=QUEUE,
+                    [args, {}, _EMBED],
+                    routing_key=queue,
                     serializer="json",
-                    headers=task_headers(ROUTE_TASK, task_id, shadow, _argsrepr(ids)),
+                    headers=task_headers(task, task_id, shadow, argsrepr),
                     correlation_id=task_id,
                     delivery_mode=2,
                     retry=False,
+                    **options,
                 )
-        except (kombu.exceptions.KombuError, OSError, *self._connection.connection_errors):
-            return  # the sweeper gives it a new ticket
+        except (kombu.exceptions.KombuError, OSError, *self._connection.connection_errors) as error:
+            raise QueueUnavailable(type(error).__name__) from error
 
 
 def queue_for(settings: Settings, ledger: Ledger) -> Queue:

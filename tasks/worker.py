@@ -18,7 +18,7 @@ from config import tested_versions
 from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read
-from tasks import publishing, retry, routing
+from tasks import lifecycle, publishing, retry, routing
 from tasks.dead_letter import DeadLetters
 from tasks.delivery import Deliverer
 from tasks.destinations import destinations
@@ -61,6 +61,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     )
     _register(app, deliverer, publishing.Publishing(queue, app.dead_letters))
     _sweep_while_running(settings, ledger, queue)
+    lifecycle.attach(app, settings, queue, leases)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
