@@ -65,7 +65,7 @@ def _redis_settings(settings: Settings) -> dict[str, Any]:
         # One list: priorities would make four of each queue and starve the lowest.
         "priority_steps": [0],
         # Time-outs everywhere, or a half-open connection hangs a worker for ever.
-        "socket_timeout": 5,
+        "socket_timeout": 3,
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
         # How often a silent connection is looked at; half-open ones are dropped after at most 1 s + twice this.

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from tasks.connection import demoted
+from tasks.connection import not_the_master
 
 
 class KeptScript:
@@ -56,9 +56,9 @@ class KeptScript:
             connection.send_packed_command([command], check_health=False)
             return connection.read_response()
         except redis.ResponseError as error:
-            if demoted(error):
+            if not_the_master(error):
                 connection.disconnect()
-                raise redis.ConnectionError("the master is a replica by now") from error
+                raise redis.ConnectionError(str(error)) from error
             raise  # answered: the connection is in step
         except BaseException:
             # The answer may still come: whoever read it next would take it for his own.

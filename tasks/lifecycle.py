@@ -40,7 +40,9 @@ def attach(app: Celery, settings: Settings, queue: Queue, leases: RenewedLeases)
     def set_up(sender: str, instance: Any, **_: Any) -> None:
         name = alive_queue(sender)
         kept = {} if queue.key else {"expires": _QUEUE_KEPT_S}
-        instance.app.amqp.queues.select_add(kombu.Queue(name, routing_key=name, **kept))
+        declared = instance.app.amqp.queues.select_add(kombu.Queue(name, routing_key=name, **kept))
+        # Celery has just given it the default exchange, where each worker that ever ran would leave a binding.
+        declared.exchange = kombu.Exchange("")
 
     def ready(sender: Any, **_: Any) -> None:
         def beat(silent_s: float) -> None:

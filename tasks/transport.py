@@ -17,7 +17,7 @@ import structlog
 from kombu.transport import redis as stock
 
 from config.celery_settings import QUEUE
-from tasks.connection import manager
+from tasks.connection import MasterConnection, MasterTlsConnection, manager
 from tasks.dead_letter import quarantine
 from tasks.envelope import without_addresses
 from tasks.queue import ALIVE_TASK, ROUTE_TASK
@@ -286,12 +286,14 @@ class _Door:
             return sum(client.llen(self._q_for_pri(queue, step)) for step in self.priority_steps)
 
     def _queue_bind(self: Any, exchange: str, *args: Any) -> None:
-        """Note who reads an exchange. Nobody looks it up for a broadcast: there a Redis that refuses does no harm."""
+        """Note who reads an exchange; a Redis that refuses must not keep a worker from coming back.
+
+        For broadcasts nobody looks it up, and for our queue it is there since the first worker ever.
+        """
         try:
             super()._queue_bind(exchange, *args)  # type: ignore[misc]
-        except self.ResponseError:
-            if self.typeof(exchange).type != "fanout":
-                raise
+        except self.ResponseError as error:
+            log.warning("binding.refused", exchange=exchange, error=type(error).__name__)
 
 
 class Channel(_Door, stock.Channel):
@@ -308,6 +310,8 @@ class SentinelChannel(_Door, stock.SentinelChannel):
     """The channel to whichever Redis the sentinels call the master."""
 
     from_transport_options = (*stock.SentinelChannel.from_transport_options, "sentinels")
+    connection_class = MasterConnection
+    connection_class_ssl = MasterTlsConnection
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT002 - kombu's signature
         # Stock reads the sentinels out of alternative broker URLs; after a failure it would then connect through the

@@ -28,8 +28,9 @@ from tasks.sweeper import Loop, RenewedLeases, Sweeper
 
 log: Final = structlog.get_logger("tasks.worker")
 
-#: Redis answers a worker within this, or the connection counts as dead.
-_REDIS_TIMEOUT_S: Final = 5.0
+#: Redis answers a worker within this, or the connection counts as dead. One event needs two calls, each of which may
+#: meet a half-open connection.
+_REDIS_TIMEOUT_S: Final = 3.0
 #: How long a worker goes on trying to reach Redis, to settle what it has delivered.
 _REDIS_PATIENCE_S: Final = 60.0
 #: What is in a message has been accepted by the broker already: no back-pressure towards ourselves.
