@@ -77,7 +77,7 @@ def _address(text: str) -> tuple[str, int]:
         name, port = host.hostname, host.port
     except ValueError:
         name = None
-    if not name:
+    if not name or ";" in name:  # as in kombu's lists of URLs
         raise ValueError("must name the sentinels as host:port,host:port,…")
     return name, port or _PORT
 
