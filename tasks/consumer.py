@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from celery import bootsteps
 from celery.worker import consumer, state
 
 from tasks.queue import ALIVE_TASK
@@ -53,16 +52,6 @@ class Consumer(consumer.Consumer):
                 take(message)
 
         return on_message
-
-    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
-        """Acknowledge, in the loop's thread while it runs.
-
-        Stock 5.7.0 puts the call into the loop even after the loop has ended; so a message whose task ends while the
-        worker stops would stay unacknowledged, and run again.
-        """
-        if self.blueprint.state == bootsteps.RUN:
-            return super().call_soon_ack(p, *args, **kwargs)
-        return p(*args, **kwargs)
 
     def stop(self) -> None:
         """Take nothing more, and give back what no thread has begun: stock keeps it until the last thread is done."""
