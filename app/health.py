@@ -16,6 +16,7 @@ from app.pressure import Pressure
 from app.spool import Spool
 from config.metrics import METRICS
 from tasks.gates import gates
+from tasks.heartbeat import Heartbeats
 from tasks.ledger import Ledger
 
 log = structlog.get_logger("app.health")
@@ -72,6 +73,7 @@ class RouterCollector(Collector):
         self._ledger = ledger
         self._spool = spool
         self._pressure = pressure
+        self._heartbeats = Heartbeats(ledger.client)
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -104,7 +106,14 @@ class RouterCollector(Collector):
             families["event_router_gate_parked"].add_metric([gate.name], gate.parked)
             families["event_router_gate_oldest_seconds"].add_metric([gate.name], gate.oldest_parked_s)
         share = {} if self._pressure.share is None else {"redis_memory_share": self._pressure.share}
-        return {**sizes, "redis_up": 1, **share}
+        return {**sizes, **self._workers(), "redis_up": 1, **share}
+
+    def _workers(self) -> dict[str, float]:
+        known = self._heartbeats.workers()
+        return {
+            "workers": sum(worker.alive for worker in known),
+            "worker_silent_seconds": max((worker.silent_s for worker in known), default=0.0),
+        }
 
     def _disk(self) -> Mapping[str, float]:
         if self._spool is None:

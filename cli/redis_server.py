@@ -44,12 +44,12 @@ def ensure(environ: Mapping[str, str], folder: Path, *, guarded: bool = False) -
     left = _left_by_earlier_run(note, folder, password)
     if left is not None:
         return left
-    binary = _binary()
+    path = binary()
     # The port of an earlier run, if it is free: whoever still knows it finds the server again.
     port = pick_port(_noted_port(note))
     process = subprocess.Popen(
         [
-            binary,
+            path,
             *([str(folder / "redis.conf")] if password else []),
             *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
@@ -65,11 +65,11 @@ def ensure(environ: Mapping[str, str], folder: Path, *, guarded: bool = False) -
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         if _answers(_url(port, password)):
-            return Server(_url(port, password), binary, ours=True, process=process)
+            return Server(_url(port, password), path, ours=True, process=process)
         time.sleep(0.02)
     process.kill()
     process.wait()
-    raise click.ClickException(f"{binary} did not start; see {folder / 'server.log'}")
+    raise click.ClickException(f"{path} did not start; see {folder / 'server.log'}")
 
 
 def stop(server: Server) -> None:
@@ -149,7 +149,8 @@ def _url(port: int, password: str) -> str:
     return f"redis://:{password}@127.0.0.1:{port}/0" if password else f"redis://127.0.0.1:{port}/0"
 
 
-def _binary() -> str:
+def binary() -> str:
+    """The path of a Redis server that runs on this machine. Ends the command when there is none."""
     for name in ("redis-server", "valkey-server"):
         path = shutil.which(name)
         # What stands on the PATH may be a stub, or built for another machine.

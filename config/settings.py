@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from config.problems import ConfigurationRefused
+from config.redis_url import is_sentinel, sentinels
 
 CONFIG_FOLDER: Final = Path(__file__).resolve().parent
 #: Room for a few events of the largest size.
@@ -60,8 +61,11 @@ def _file(value: str) -> Path:
 
 
 def _redis_url(value: str) -> str:
+    if is_sentinel(value):
+        sentinels(value)
+        return value
     if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must start with redis://, rediss:// or unix://")
+        raise ValueError("must start with redis://, rediss://, unix:// or sentinel://")
     try:
         urlsplit(value).port  # noqa: B018 - parsing is what can fail
     except ValueError:
@@ -84,6 +88,8 @@ def _verified(url: str) -> str:
 def _broker_url(value: str) -> str:
     if "://" not in value:
         raise ValueError("must be a URL, such as redis://127.0.0.1:6379/0 or amqp://127.0.0.1//")
+    if is_sentinel(value):
+        raise ValueError("must not name sentinels: REDIS_URL does, and without BROKER_URL that is the broker")
     return _redis_url(value) if value.startswith(("redis", "unix")) else value
 
 
@@ -127,7 +133,8 @@ class Settings:
 
     redis_url: str = setting(
         "REDIS_URL",
-        "The Redis (7.0 or newer) that holds the ledger and, unless BROKER_URL says otherwise, the queue.",
+        "The Redis (7.0 or newer) that holds the ledger and, unless BROKER_URL says otherwise, the queue; "
+        "or its sentinels: sentinel://host:port,host:port,host:port/0?master=name.",
         _redis_url,
         "redis://127.0.0.1:6379/0",
         secret=True,
@@ -195,6 +202,18 @@ class Settings:
         "0.8",
     )
     worker_concurrency: int = setting("WORKER_CONCURRENCY", "Threads of one worker process.", _whole, "16")
+    worker_grace_s: float = setting(
+        "WORKER_GRACE_S",
+        "How long a worker that is told to stop may finish what it holds; then it hands the rest back and ends.",
+        _seconds,
+        "25",
+    )
+    heartbeat_dead_s: float = setting(
+        "HEARTBEAT_DEAD_S",
+        "How long a worker may consume nothing, its own heartbeat included, before it counts as dead and ends itself.",
+        _seconds,
+        "30",
+    )
     lease_s: float = setting(
         "LEASE_S",
         "How long a worker may be silent before its events go to another; renewed three times in it.",

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from celery.worker import consumer
+from celery.worker import consumer, state
 
 from tasks.envelope import without_addresses
+from tasks.queue import ALIVE_TASK
+from tasks.watchdog import Work
 
 #: A task's name that is longer is no name.
 _MOST_OF_A_NAME: Final = 100
@@ -41,14 +43,18 @@ class Consumer(consumer.Consumer):
         return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **named: Any) -> Callable[[Any], Any]:
-        """Make what is called for each message.
+        """Make what is called for each message; of a heartbeat, to take it off the queue is all there is to do.
 
         Whatever a message makes Celery or us raise is the message's fault: stock 5.7.0 ends the worker, and the next.
         """
         handle = super().create_task_handler(*args, **named)
+        felt = self.app.pulse.felt
 
         def guarded(message: Any) -> Any:
             try:
+                if isinstance(message.headers, dict) and message.headers.get("task") == ALIVE_TASK:
+                    felt()
+                    return message.ack_log_error(log, self.connection_errors)
                 return handle(message)
             except self.connection_errors:
                 raise
@@ -56,6 +62,18 @@ class Consumer(consumer.Consumer):
                 return self._keep(message, "invalid", f"not a valid task message ({type(error).__name__})")
 
         return guarded
+
+    def stop(self) -> None:
+        """Take nothing more, and give back what no thread has begun: stock keeps it until the last thread is done."""
+        super().stop()
+        executor = getattr(self.pool, "executor", None)
+        channel = self.task_consumer and self.task_consumer.channel
+        if executor is None or not hasattr(channel, "hand_back"):
+            return  # another pool or broker, which has its own way
+        executor.shutdown(wait=False, cancel_futures=True)
+        for call in self.hub._pop_ready():  # noqa: SLF001 - acknowledgements that the loop did not come to
+            call()
+        channel.hand_back()
 
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         self._keep(message, "undecodable", "not a task message")
@@ -94,6 +112,11 @@ class Consumer(consumer.Consumer):
 def shown_task(name: str) -> str:
     """A task's name that we do not know, for logs and Flower: no addresses, no more than a name can be."""
     return without_addresses(name[:_MOST_OF_A_NAME]).encode("utf-8", "replace").decode()
+
+
+def work(of: Consumer) -> Work:
+    """What this worker has in hand."""
+    return Work(begun=state.all_total_count[0], running=len(state.active_requests), threads=of.pool.num_processes)
 
 
 def _text(value: Any) -> str:
