@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ class Parts:
             "ENCHARGE_API_URL": f"{self.sandbox_url}/api/v1",
         }
         self._connection: Connection | None = None
+        self._starting = threading.Lock()
+        self._closed = False
 
     @property
     def connection(self) -> Connection:
@@ -58,7 +61,9 @@ class Parts:
 
     def start(self, name: str, command: Sequence[str], **environ: str) -> "subprocess.Popen[bytes]":
         """Start a process under a name; its output is added to its log."""
-        with self.log(name).open("ab") as log:
+        with self._starting, self.log(name).open("ab") as log:
+            if self._closed:
+                raise NotInTime(f"{name} was to start while everything ends")
             process = subprocess.Popen(
                 command,
                 env={**self.environ, **environ},
@@ -68,7 +73,7 @@ class Parts:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.processes[name] = process
+            self.processes[name] = process
         return process
 
     def start_sandbox(self, *options: str) -> None:
@@ -126,7 +131,9 @@ class Parts:
         self.redis = again
 
     def close(self) -> None:
-        """End everything, the newest first."""
+        """End everything, the newest first; nothing starts any more."""
+        with self._starting:
+            self._closed = True
         for process in reversed(list(self.processes.values())):
             if process.poll() is None:
                 process.terminate()

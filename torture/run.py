@@ -58,8 +58,8 @@ class Outcome:
     exits: Sequence[str]
 
 
-def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callable[[str], None]) -> Outcome:
-    """`folder` gets logs and data, `say` one line of progress every second.
+def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callable[[int, str], None]) -> Outcome:
+    """`folder` gets logs and data, `say` every second its number and a line of progress.
 
     Raises NotInTime when the router does not even start.
     """
@@ -94,7 +94,7 @@ def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callabl
 class _Watch:
     """Follows what goes on: what was taken, how it ended, what arrived."""
 
-    def __init__(self, router: Router, load: Load, storm: Storm, say: Callable[[str], None]) -> None:
+    def __init__(self, router: Router, load: Load, storm: Storm, say: Callable[[int, str], None]) -> None:
         self.router = router
         self.load = load
         self.storm = storm
@@ -110,10 +110,9 @@ class _Watch:
         self.storm.supervise()
         self.read_calls()
         on = ", ".join(self.storm.active()) or "calm"
-        self._say(
-            f"{time.monotonic() - self._begun:4.0f} s  taken {len(self.load.taken)}  arrived {len(self.came)}  "
-            f"faults {len(self.storm.records)}  now: {on}"
-        )
+        second = round(time.monotonic() - self._begun)
+        done = f"taken {len(self.load.taken)}  arrived {len(self.came)}  faults {len(self.storm.records)}"
+        self._say(second, f"{second:4} s  {done}  now: {on}")
 
     def read_calls(self) -> None:
         """The calls since the last look."""
