@@ -125,7 +125,10 @@ class Parts:
 
     def restart_redis(self) -> None:
         """Start it again from its append-only file, at its old address."""
-        again = redis_server.ensure({}, self.folder / "redis")
+        with self._starting:
+            if self._closed:
+                raise NotInTime("Redis was to start while everything ends")
+            again = redis_server.ensure({}, self.folder / "redis")
         if again.url != self.redis.url:
             raise NotInTime(f"Redis' port was taken while it was away: {self.redis.url}")
         self.redis = again
