@@ -18,7 +18,7 @@ from tasks.queue import Queue
 def create_app(sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> Flask:
     """The web application; everything it needs is handed in."""
     app = Flask("event-router", static_folder=None)
-    health.add(app, queue, ledger)
+    health.add(app, ledger)
     app.register_error_handler(HTTPException, _error)
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, queue),

@@ -9,14 +9,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from config.metrics import METRICS
+from tasks.gates import gates
 from tasks.ledger import Ledger
-from tasks.queue import Queue
 
 
-def add(app: Flask, queue: Queue, ledger: Ledger) -> None:
+def add(app: Flask, ledger: Ledger) -> None:
     """Register the three addresses."""
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(ledger, queue.key))
+    registry.register(LedgerCollector(ledger))
 
     def livez() -> Response:
         return Response('{"code": "alive"}', mimetype="application/json")
@@ -37,9 +37,8 @@ def add(app: Flask, queue: Queue, ledger: Ledger) -> None:
 class LedgerCollector(Collector):
     """Reads every number from the ledger when asked, so any process can answer for all."""
 
-    def __init__(self, ledger: Ledger, queue_key: str) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._queue_key = queue_key
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -56,6 +55,10 @@ class LedgerCollector(Collector):
                     families[f"event_router_{kind}_waiting"].add_metric([name], number)
                 else:
                     families[f"event_router_{kind}_{nouns[kind]}_total"].add_metric([name, state], number)
-        for what, size in self._ledger.sizes(self._queue_key).items():
+        for what, size in self._ledger.sizes().items():
             families[f"event_router_{what}"].add_metric([], size)
+        for gate in gates(self._ledger):
+            families["event_router_gate_shut"].add_metric([gate.name, gate.mode], float(gate.mode != "flowing"))
+            families["event_router_gate_parked"].add_metric([gate.name], gate.parked)
+            families["event_router_gate_oldest_seconds"].add_metric([gate.name], gate.oldest_parked_s)
         return families.values()

@@ -73,8 +73,8 @@ def _redis_problems(environ: dict[str, str]) -> list[str]:
     except Exception as error:  # noqa: BLE001 - whatever goes wrong here is the finding
         return [f"environment: REDIS_URL: Redis does not answer ({type(error).__name__})"]
     problems = []
-    if tuple(map(int, str(info["redis_version"]).split(".")[:2])) < (6, 2):
-        problems.append(f"environment: REDIS_URL: the server is Redis {info['redis_version']}, 6.2 or newer is needed")
+    if tuple(map(int, str(info["redis_version"]).split(".")[:2])) < (7, 0):
+        problems.append(f"environment: REDIS_URL: the server is Redis {info['redis_version']}, 7.0 or newer is needed")
     if policy != "noeviction":
         problems.append(f"environment: REDIS_URL: maxmemory-policy is {policy}: Redis may drop events; set noeviction")
     if persistent != "yes":

@@ -10,10 +10,13 @@ import click
 
 from cli.connection import Connection, open_connection
 from cli.table import table
+from config.settings import STALE
 from tasks.dead_letter import DeadLetter, Filter, moment
 from tasks.envelope import RESERVED
 from tasks.errors import REASONS, QueueUnavailable
 from tasks.replay import Replay, plan
+
+_MOST_SHOWN = 20
 
 
 def _time(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -89,6 +92,11 @@ def show(environ: dict[str, str], id: str, as_json: bool) -> None:  # noqa: A002
 @click.option("--all", "everything", is_flag=True, help="All there are.")
 @click.option("--yes", is_flag=True, help="Do it; without this only the plan is shown.")
 @click.option(
+    "--stale",
+    type=click.Choice(STALE),
+    help="What to do with letters that would write old data over newer: replay or skip them (default: REPLAY_STALE).",
+)
+@click.option(
     "--repaired", type=click.File("rb"), help="Put this back instead of what came; for one quarantined message."
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -99,6 +107,7 @@ def replay(
     ids: tuple[str, ...],
     everything: bool,
     yes: bool,
+    stale: str | None,
     repaired: Any,
     as_json: bool,
     **filters: str | None,
@@ -107,20 +116,27 @@ def replay(
     connection = open_connection(environ)
     if repaired is not None and not (len(ids) == 1 and ids[0].startswith(RESERVED)):
         raise click.UsageError("--repaired goes with one id of a quarantined message")
-    planned = plan(_chosen(connection, ids, filters, everything=everything))
+    planned = plan(connection.ledger, _chosen(connection, ids, filters, everything=everything))
+    skipped = planned.stale if (stale or connection.settings.replay_stale) == "skip" else ()
+    chosen = [id_ for id_ in planned.ids if id_ not in skipped]
     done = None
     if yes:
         replaying = Replay(connection.ledger, connection.letters, connection.queue)
         try:
-            done = replaying.run(planned.ids, repaired.read() if repaired else None)
+            done = replaying.run(chosen, repaired.read() if repaired else None)
         except QueueUnavailable as error:
             raise click.ClickException(str(error)) from error
     if as_json:
         counts = [{"reason": r, "route": route, "type": t, "count": n} for (r, route, t), n in planned.counts.items()]
-        click.echo(json.dumps({"planned": len(planned.ids), "counts": counts, "replayed": done}))
+        told = {"planned": len(chosen), "counts": counts, "stale": planned.stale, "skipped": len(skipped)}
+        click.echo(json.dumps({**told, "replayed": done}))
         return
     click.echo(table(("reason", "route", "type", "count"), [(*key, count) for key, count in planned.counts.items()]))
-    click.echo(f"\n{done} put back" if yes else f"\n{len(planned.ids)} would be put back; do it with --yes")
+    if planned.stale:
+        fate = "they are skipped" if skipped else "leave them out with --stale skip"
+        click.echo(f"\n{len(planned.stale)} would write old data over what was delivered since; {fate}:")
+        click.echo("".join(f"  {id_}\n" for id_ in planned.stale[:_MOST_SHOWN]), nl=False)
+    click.echo(f"\n{done} put back" if yes else f"\n{len(chosen)} would be put back; do it with --yes")
 
 
 @dead.command()

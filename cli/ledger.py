@@ -1,4 +1,4 @@
-"""event-router ledger: the equation, per source and per route."""
+"""event-router ledger: the equation, per source and per route; and the walk that says which events it is about."""
 
 import json
 from collections.abc import Mapping
@@ -8,29 +8,72 @@ import click
 
 from cli.connection import open_connection
 from cli.table import table
+from tasks import verify as verifying
 from tasks.ledger import Ledger
 
 _STATES = ("accepted", "delivered", "filtered", "duplicate", "dead", "waiting")
+_MOST_SHOWN = 50
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.pass_obj
-def ledger(environ: dict[str, str], as_json: bool) -> None:
+@click.pass_context
+def ledger(context: click.Context, as_json: bool) -> None:
     """Show that accepted = delivered + filtered + duplicate + dead + waiting, per source and route.
 
-    Ends with status 1 when it does not hold.
+    Ends with status 1 when it does not hold, and says which events do not fit and where each was last seen.
     """
-    connection = open_connection(environ)
+    if context.invoked_subcommand is not None:
+        return
+    connection = open_connection(context.obj)
     found = equation(connection.ledger)
-    sizes = connection.ledger.sizes(connection.queue.key)
+    sizes = connection.ledger.sizes()
+    holds = all(row["holds"] for row in found)
+    findings = [] if holds else sorted(verifying.verify(connection.ledger).findings)
     if as_json:
-        click.echo(json.dumps({"rows": found, "sizes": sizes}))
+        click.echo(json.dumps({"rows": found, "sizes": sizes, "findings": [_plain(each) for each in findings]}))
     else:
         click.echo(shown(found))
         click.echo("  ".join(f"{name} {number:g}" for name, number in sizes.items()))
-    if not all(row["holds"] for row in found):
+        _show(findings)
+    if not holds:
         raise SystemExit(1)
+
+
+@ledger.command()
+@click.option("--repair", is_flag=True, help="Put events that nobody would ever work on again back to the queue.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def verify(environ: dict[str, str], repair: bool, as_json: bool) -> None:
+    """Walk all of Redis: every event, line, lane, gate, ticket and dead letter, and whether they fit each other.
+
+    Ends with status 1 when something does not.
+    """
+    connection = open_connection(environ)
+    walk = verifying.verify(connection.ledger)
+    findings = sorted(walk.findings)
+    adopted = verifying.adopt(connection.ledger, findings) if repair else []
+    if as_json:
+        told = {"events": walk.events, "places": walk.places, "findings": [_plain(each) for each in findings]}
+        click.echo(json.dumps({**told, "adopted": adopted}))
+    else:
+        click.echo(f"{walk.events} events; entries in " + ", ".join(f"{k} {n}" for k, n in sorted(walk.places.items())))
+        _show(findings)
+        click.echo("everything fits" if not findings else f"{len(findings)} findings; {len(adopted)} events put back")
+    if findings:
+        raise SystemExit(1)
+
+
+def _plain(finding: verifying.Finding) -> dict[str, Any]:
+    return {"event_id": finding.event_id, "what": finding.what, "last_seen": list(finding.last_seen)}
+
+
+def _show(findings: list[verifying.Finding]) -> None:
+    if findings:
+        rows = [(each.event_id, each.what, ", ".join(each.last_seen)) for each in findings[:_MOST_SHOWN]]
+        click.echo("\n" + table(("event", "what", "last seen in"), rows))
+    if len(findings) > _MOST_SHOWN:
+        click.echo(f"… and {len(findings) - _MOST_SHOWN} more; all of them with --json")
 
 
 def equation(of: Ledger) -> list[dict[str, Any]]:

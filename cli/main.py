@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli import check, dead, demo, evaluate, explain, importing, ledger, sandbox, send, up
+from cli import check, dead, demo, evaluate, explain, gates, importing, ledger, sandbox, send, up
 from config.problems import ConfigurationRefused
 
 
@@ -36,6 +36,8 @@ for command in (
     demo.demo,
     evaluate.evaluate,
     explain.explain,
+    gates.destination,
+    gates.route,
     importing.importing,
     ledger.ledger,
     sandbox.sandbox,

@@ -24,6 +24,15 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     ),
     "event_router_running": ("gauge", (), "Events that a worker holds a lease on."),
     "event_router_retrying": ("gauge", (), "Events that wait for their next attempt."),
+    "event_router_lined": ("gauge", (), "Events that wait for their turn in their subject's line."),
+    "event_router_held": ("gauge", (), "Events whose deliveries wait for earlier ones, or at gates that are shut."),
+    "event_router_gate_shut": (
+        "gauge",
+        ("gate", "state"),
+        "1 while nothing goes to a destination, or along a route (route:<name>), without being let go; and why.",
+    ),
+    "event_router_gate_parked": ("gauge", ("gate",), "Deliveries that wait at a gate."),
+    "event_router_gate_oldest_seconds": ("gauge", ("gate",), "Age of the oldest event that waits at a gate."),
     "event_router_dead_letters": ("gauge", (), "Dead letters kept, quarantined messages included."),
     "event_router_queue_length": ("gauge", (), "Tickets in Celery's queue."),
 }

@@ -29,6 +29,13 @@ def _whole_or_none(value: str) -> int:
     return number
 
 
+def _share(value: str) -> float:
+    number = float(value)
+    if not 0 < number <= 1:
+        raise ValueError("must be a share above 0, at most 1")
+    return number
+
+
 def _seconds(value: str) -> float:
     number = float(value)
     if not 0 < number < float("inf"):
@@ -66,6 +73,16 @@ def _http_url(value: str) -> str:
     return value
 
 
+#: What to do with dead letters that would write old data over newer.
+STALE: Final = ("replay", "skip")
+
+
+def _stale(value: str) -> str:
+    if value not in STALE:
+        raise ValueError(f"must be {' or '.join(STALE)}")
+    return value
+
+
 def _log_level(value: str) -> str:
     if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
@@ -89,7 +106,7 @@ class Settings:
 
     redis_url: str = setting(
         "REDIS_URL",
-        "The Redis (6.2 or newer) that holds the ledger and, unless BROKER_URL says otherwise, the queue.",
+        "The Redis (7.0 or newer) that holds the ledger and, unless BROKER_URL says otherwise, the queue.",
         _redis_url,
         "redis://127.0.0.1:6379/0",
         secret=True,
@@ -172,6 +189,35 @@ class Settings:
     retry_max_delay_s: float = setting("RETRY_MAX_DELAY_S", "Longest wait between two attempts.", _seconds, "3600")
     retry_after_cap_s: float = setting(
         "RETRY_AFTER_CAP_S", "Longest wait that a destination's Retry-After may ask for.", _seconds, "3600"
+    )
+    breaker_failures: int = setting(
+        "BREAKER_FAILURES",
+        "Failures of a destination in a row after which its deliveries are parked, and one at a time probes it.",
+        _whole,
+        "10",
+    )
+    breaker_wait_s: float = setting(
+        "BREAKER_WAIT_S", "Wait before the first probe; doubles with each that fails.", _seconds, "1"
+    )
+    breaker_most_wait_s: float = setting("BREAKER_MOST_WAIT_S", "Longest wait between two probes.", _seconds, "30")
+    unauthorized_wait_s: float = setting(
+        "UNAUTHORIZED_WAIT_S", "Wait between two probes of a destination that refuses our key.", _seconds, "60"
+    )
+    route_pause_failures: int = setting(
+        "ROUTE_PAUSE_FAILURES",
+        "Deliveries of a route that fail by its own fault (bug, invalid) before it pauses itself.",
+        _whole,
+        "20",
+    )
+    route_pause_ratio: float = setting(
+        "ROUTE_PAUSE_RATIO", "Share of its deliveries within the window that must fail so.", _share, "0.5"
+    )
+    route_pause_window_s: float = setting("ROUTE_PAUSE_WINDOW_S", "That window.", _seconds, "60")
+    replay_stale: str = setting(
+        "REPLAY_STALE",
+        "Dead letters that would write old data over newer: replay (the plan warns of them) or skip.",
+        _stale,
+        "replay",
     )
     http_connect_timeout_s: float = setting("HTTP_CONNECT_TIMEOUT_S", "Time to reach a destination.", _seconds, "3.05")
     http_read_timeout_s: float = setting(

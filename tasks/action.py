@@ -41,6 +41,23 @@ class Field:
 
 Fields = Mapping[str, Any]
 
+_IDS: Final = frozenset({"email", "userId", "id", "segmentAnonymousId"})
+
+
+def written(request: Request) -> set[str]:
+    """What a request sets at a person or object: "user.plan", "tag:vip", "company.size". Facts about events are none.
+
+    Two requests that write the same must not change places; other systems' requests name their method and path.
+    """
+    body = request.body if isinstance(request.body, Mapping) else {}
+    user = body.get("user")
+    fields = {f"user.{key}" for key in user if key not in _IDS | {"tags"}} if isinstance(user, Mapping) else set()
+    tags = [body.get("tag"), user.get("tags") if isinstance(user, Mapping) else None]
+    fields |= {f"tag:{tag}" for tag in tags if isinstance(tag, str)}
+    if "objectType" in body and isinstance(body.get("properties"), Mapping):
+        fields |= {f"{body['objectType']}.{key}" for key in body["properties"] if key not in _IDS}
+    return fields or ({f"{request.method} {request.path}"} if not body else set())
+
 
 @dataclasses.dataclass(frozen=True)
 class Action:

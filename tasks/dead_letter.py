@@ -11,14 +11,14 @@ from typing import Any, Final
 import structlog
 
 from tasks.envelope import RESERVED
-from tasks.ledger import COUNTS, NO_ROUTE, QUARANTINE, SCRIPTS, Delivery, Ledger, Result, StoredEvent
+from tasks.ledger import ALLOW_OOM, COUNTS, NO_ROUTE, QUARANTINE, SCRIPTS, Delivery, Ledger, Result, StoredEvent
 
 log: Final = structlog.get_logger("tasks.dead_letter")
 
 #: Source under which messages count that did not come through an endpoint.
 MESSAGES: Final = "queue"
 _PAGE: Final = 200
-_KEEP: Final = (SCRIPTS / "quarantine.lua").read_bytes()
+_KEEP: Final = ALLOW_OOM + (SCRIPTS / "quarantine.lua").read_bytes()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class DeadLetters:
     def discard(self, id_: str) -> bool:
         """Throw one away for good; False when there is none of that id."""
         if id_.startswith(RESERVED):
-            return self._ledger.release(id_.removeprefix(RESERVED), MESSAGES, None)
+            return self._ledger.release(id_.removeprefix(RESERVED), MESSAGES, back=False)
         event_id, _, route = id_.rpartition(":")
         return self._ledger.discard(event_id, route)
 
@@ -102,9 +102,9 @@ class DeadLetters:
         """Keep a message, byte for byte, that cannot become an event."""
         quarantine(self._client, raw, reason, error, label)
 
-    def release(self, id_: str, queue: str, repaired: bytes | None = None) -> bool:
+    def release(self, id_: str, repaired: bytes | None = None) -> bool:
         """Put a quarantined message back onto the queue, as it came or repaired; False when there is none."""
-        return self._ledger.release(id_, MESSAGES, queue, repaired or b"")
+        return self._ledger.release(id_, MESSAGES, back=True, message=repaired or b"")
 
     def _deliveries(self) -> Iterator[DeadLetter]:
         page: list[tuple[str, str, int]] = []
@@ -148,7 +148,9 @@ def bury(ledger: Ledger, event: StoredEvent, waiting: Mapping[str, Delivery], fa
 
     `failure` is what the dead letters say beside what is known of each delivery: reason, error, …
     """
-    results = [Result(name, "dead", {**delivery.record, **failure}) for name, delivery in waiting.items()]
+    results = [
+        Result(name, "dead", {**delivery.record, **failure}, order=delivery.order) for name, delivery in waiting.items()
+    ]
     results = results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure})]
     ledger.settle(event, results)
     for result in results:

@@ -27,9 +27,9 @@ class KeptScript:
         self._sha = hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
         self._own = threading.local()
 
-    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run it. Raises redis.RedisError."""
-        parts = [b"EVALSHA", self._sha, b"%d" % len(keys), *keys, *args]
+    def __call__(self, args: Sequence[Any]) -> Any:
+        """Run it, without KEYS. Raises redis.RedisError."""
+        parts = [b"EVALSHA", self._sha, b"0", *args]
         command = b"".join([b"*%d\r\n" % len(parts), *map(_bulk, parts)])
         lost = False
         while True:

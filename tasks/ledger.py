@@ -3,21 +3,34 @@
 Redis keys, all times in microseconds of Redis' own clock:
 
     router:event:<id>    hash    one event
-        state            accepted | running | retrying | delivered | filtered | dead | discarded
+        state            accepted | running | retrying | lined | held | delivered | filtered | dead | discarded
         at, ended        when it was accepted, when it ended
         source, type, label
         env              the envelope as JSON; kept until it is delivered or filtered
+        subject          hash of the envelope's subject, where there is one; kept as long as env
         owner            who holds the lease (running), or held it last
         crashes          workers that died while they held the lease
-        s:<route>        pending | retrying:<due> | delivered | filtered | dead | discarded
+        s:<route>        pending | retrying:<due> | held | parked:<gate> | let:<gate>
+                         | delivered | filtered | dead | discarded
         d:<route>        record of the delivery as JSON: attempts, and what a dead letter needs
+        o:<route>        where it keeps which order (ledger/include/3_lanes.lua), while it waits or is dead
+        g:<route>        1 while the delivery counts in its subject's grave
         A settled event keeps its hash, without envelope, for the dedupe window: "seen already" is EXISTS.
     router:accepted      zset    id → when its newest ticket was made; the events that wait for a worker
     router:running       zset    id → when its lease runs out
     router:retrying      zset    id → when its next delivery is due
+    router:lined         zset    id → since when it waits for its turn in its subject's line
+    router:held          zset    id → since when its deliveries wait for earlier ones, or at gates that are shut
+    router:line:<subject>        list  events not worked on yet, in order of acceptance; only the first may be
+    router:lane:<destination>:<subject>  list  deliveries that wait, in order; only the first may be attempted
+    router:lanes:<subject>       hash  destination → deliveries in that lane
+    router:gate:<name>, router:parked:<name>, router:flight:<name>, router:shut    ledger/include/4_gates.lua
+    router:grave:<subject>       hash  "#" → its dead letters; <field> → acceptance of the newest event that wrote it
     router:dead          zset    <id>:<route> → when it died; route "-" when it died before it had any
     router:claimed       string  the newest ticket time ever claimed: what is older and unclaimed was overtaken
     router:suspect       string  id of the one event that runs although workers died during it more than once
+    router:tickets       string  how many tickets were made
+    router:last          string  the newest time of acceptance; each event has one of its own
     router:counts        hash    source/<name>/<state> and route/<name>/<state> → number
     router:recent        list    envelopes of the events that ended last, newest first: at most ARCHIVE_EVENTS of
                                  at most 64 KiB; for people to look at, nothing depends on it
@@ -25,7 +38,8 @@ Redis keys, all times in microseconds of Redis' own clock:
     router:quarantine:<id> hash  raw, reason, error, label
 
 Each change is one script (tasks/ledger/*.lua), so accepted = delivered + filtered + duplicate + dead + waiting holds
-at any moment, per source and per route. Design and reasons: docs/adr/0001-tickets-and-ledger.md.
+at any moment, per source and per route. The scripts find keys by what they read, so the ledger needs one Redis, not a
+cluster. Design and reasons: docs/adr/0001-tickets-and-ledger.md, docs/adr/0012-order-and-gates.md.
 """
 
 import contextlib
@@ -33,6 +47,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +55,7 @@ import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
+from config.celery_settings import QUEUE
 from tasks.envelope import Envelope, decode, encode
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 from tasks.kept_script import KeptScript
@@ -47,12 +63,16 @@ from tasks.kept_script import KeptScript
 ACCEPTED: Final = "router:accepted"
 RUNNING: Final = "router:running"
 RETRYING: Final = "router:retrying"
+LINED: Final = "router:lined"
+HELD: Final = "router:held"
 DEAD: Final = "router:dead"
 CLAIMED: Final = "router:claimed"
 SUSPECT: Final = "router:suspect"
 RECENT: Final = "router:recent"
 COUNTS: Final = "router:counts"
 QUARANTINE: Final = "router:quarantine"
+#: The sets of the events that have not ended.
+WAITING: Final = (ACCEPTED, RUNNING, RETRYING, LINED, HELD)
 
 #: The route of a dead letter that died before it had routes.
 NO_ROUTE: Final = "-"
@@ -61,11 +81,14 @@ APART_FROM: Final = 2
 #: Longer envelopes are not kept after their end, so that the archive's memory is bounded too.
 LONGEST_KEPT: Final = 65_536
 
-#: Makes the ticket of one event: (id, label) → what is pushed onto the queue's list; empty = nothing is pushed.
-TicketFor = Callable[[str, str], bytes]
+#: Carries a ticket to another broker than Redis: its label, its ids.
+Carry = Callable[[str, Sequence[str]], None]
 
 _UNSEEN_QUEUE_S: Final = 60
 SCRIPTS: Final = Path(__file__).with_name("ledger")
+#: What may run although Redis is full: all that does not take events in. Redis 7 or newer.
+ALLOW_OOM: Final = b"#!lua flags=allow-oom\n"
+_TAKE_IN: Final = frozenset({"accept", "reject"})
 
 
 def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> Any:
@@ -86,17 +109,27 @@ def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shut:
+    """A gate through which nothing goes without having been let go."""
+
+    mode: str  #: flowing (only limited, or waited for), open, throttled, unauthorized, busy, probing, ramping, paused
+    heard_at: int  #: when a request last went well there while it was shut; 0 = never
+
+
+@dataclasses.dataclass(frozen=True)
 class Delivery:
     """One event along one route, as the ledger has it."""
 
     state: str
     record: Mapping[str, Any]
     due_at: int | None = None
+    gate: str | None = None  #: where it is parked, or has been let go
+    order: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredEvent:
-    """One event's hash, parsed. `owner` is the caller's when it came from a claim."""
+    """One event's hash, parsed. From `owner` on it is the caller's, when it came from a claim."""
 
     id: str
     state: str
@@ -106,74 +139,154 @@ class StoredEvent:
     accepted_at: int
     ended_at: int | None
     crashes: int
-    owner: str
+    subject: str
     envelope: bytes | None
     deliveries: Mapping[str, Delivery]
+    owner: str
+    blocked: frozenset[str] = frozenset()  #: destinations at which earlier deliveries of the subject wait
+    buried: bool = False  #: deliveries of the subject lie in the dead letters
+    shut: Mapping[str, Shut] = dataclasses.field(default_factory=dict)  #: gates that were shut at the claim
 
     def waiting(self) -> dict[str, Delivery]:
         """The deliveries that have not ended, by route."""
-        return {name: each for name, each in self.deliveries.items() if each.state in {"pending", "retrying"}}
+        return {name: each for name, each in self.deliveries.items() if each.state not in _ENDED}
+
+    def ready(self) -> dict[str, Delivery]:
+        """The waiting deliveries that nothing but time may hold, by route."""
+        return {name: each for name, each in self.deliveries.items() if each.state in _READY}
+
+
+_ENDED: Final = frozenset({"delivered", "filtered", "dead", "discarded"})
+_READY: Final = frozenset({"pending", "retrying", "let"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How one delivery went: its new state, the delay when it is retried, its record."""
+    """How one delivery went: its new state, the delay when it is retried, its record.
+
+    States: pending, retrying, held, parked:<gate>, delivered, filtered, dead.
+    """
 
     route: str
     state: str
     record: Mapping[str, Any]
     delay_s: float = 0
+    order: str = ""  #: "pass:" or "hold:" (what follows a dead letter) and its destinations; "" = no order
+    failure: str = ""  #: reason, when it is the route's own: bug, invalid, unmappable
+    fields: Sequence[str] = ()  #: what it has written, where that may make a dead letter stale
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a request to a destination says about the destination."""
+
+    destination: str
+    word: str  #: ok, failed, throttled, unauthorized, busy
+    wait_s: float = 0  #: throttled: how long it asked us to wait; 0 = it did not say
+
+
+@dataclasses.dataclass(frozen=True)
+class GatePolicy:
+    """When gates shut by themselves."""
+
+    failures: int = 10  #: in a row; then the destination counts as down
+    wait_s: float = 1  #: until the first probe; doubles with each that fails
+    most_wait_s: float = 30
+    refused_wait_s: float = 60  #: until a destination that refuses our key is probed
+    route_failures: int = 20  #: failures of a route's own before it pauses itself
+    route_ratio: float = 0.5  #: share of its deliveries that must fail so
+    route_window_s: float = 60
+
+    def arguments(self) -> tuple[str, ...]:
+        """As settle.lua takes it; times in microseconds."""
+        waits = (self.wait_s, self.most_wait_s, self.refused_wait_s)
+        return (
+            str(self.failures),
+            *(_micros(seconds) for seconds in waits),
+            str(self.route_failures),
+            str(self.route_ratio),
+            _micros(self.route_window_s),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """What became of the event; who is next in its subject's line, where the caller took it; gates that changed."""
+
+    state: str
+    next: StoredEvent | None = None
+    changes: Sequence[tuple[str, str]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Overdue:
     """What a sweep should look at; the scripts check each again."""
 
-    expired: Mapping[str, str]  #: id → label
-    due: Mapping[str, str]
-    lost: Mapping[str, tuple[str, float]]  #: id → label, score seen
+    expired: Sequence[str]
+    due: Sequence[str]
+    lost: Mapping[str, float]  #: id → score seen
 
 
 class Ledger:
-    """The scripts as methods. Safe to share between threads."""
+    """The scripts as methods. Safe to share between threads.
+
+    `queue` is the key of Celery's list in this Redis, to which the scripts push tickets; "" where `carry` takes them
+    to another broker.
+    """
 
     def __init__(
-        self, client: Any, *, max_waiting: int, dedupe_window_s: int, lease_s: float, archive_events: int = 0
+        self,
+        client: Any,
+        *,
+        max_waiting: int,
+        dedupe_window_s: int,
+        lease_s: float,
+        archive_events: int = 0,
+        gates: GatePolicy = GatePolicy(),
     ) -> None:
         self.client = client
+        self.queue = QUEUE
+        self.carry: Carry = _nowhere
         self._max_waiting = max_waiting
         self._dedupe_window_s = dedupe_window_s
         self._lease_us = int(lease_s * 1_000_000)
         self._archive_events = archive_events
-        self._accept = KeptScript(client, (SCRIPTS / "accept.lua").read_bytes())
+        self._gates = gates.arguments()
+        self._accept = KeptScript(client, _script("accept"))
         self._scripts = {
-            path.stem: client.register_script(path.read_bytes())
+            path.stem: client.register_script(_script(path.stem))
             for path in sorted(SCRIPTS.glob("*.lua"))
-            if path.stem not in {"accept", "quarantine"}
+            if path.stem not in {"accept", "quarantine", "release"}
         }
 
-    def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        return self._scripts[script](keys=keys, args=args)
+    def run(self, script: str, *args: Any) -> Any:
+        """Run a script of tasks/ledger/ with these arguments behind the queue's key."""
+        return self._scripts[script](keys=(), args=(self.queue, *args))
+
+    def sent(self, tickets: Iterable[Sequence[bytes]]) -> None:
+        """Carry the tickets that a script could not push."""
+        for label, *ids in tickets:
+            self.carry(label.decode(), [id_.decode() for id_ in ids])
 
     # --- accept -----------------------------------------------------------------------------------------------
 
-    def accept(self, envelopes: Sequence[Envelope], queue: str, tickets: Sequence[bytes]) -> list[bool]:
+    def accept(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Write events of one source down and push their tickets, in one step. Gives for each: new (or duplicate).
 
         Raises QueueFull (nothing was taken) or QueueUnavailable (Redis did not say whether it was).
         """
-        args: list[Any] = [self._max_waiting, envelopes[0].source, len(tickets), *tickets]
-        keys = [ACCEPTED, COUNTS, queue, RUNNING, RETRYING]
+        args: list[Any] = [self.queue, self._max_waiting, envelopes[0].source]
         for envelope in envelopes:
-            keys.append(event_key(envelope.id))
-            args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope))
+            subject = subject_key(envelope.subject) if envelope.subject else ""
+            args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope), subject)
         try:
-            answer = self._accept(keys, args)
+            answer = self._accept(args)
         except redis.RedisError as error:
             raise QueueUnavailable(type(error).__name__) from error
         if answer[0] == b"full":
             raise QueueFull(f"{self._max_waiting} events wait already")
-        return [flag == 1 for flag in answer[1:]]
+        self.sent(answer[1])
+        return [flag == 1 for flag in answer[2:]]
 
     def reject(self, envelopes: Sequence[Envelope], errors: Sequence[str]) -> list[bool]:
         """Keep events of one source as dead letters `invalid`, each with what is wrong. Gives for each: new.
@@ -181,13 +294,11 @@ class Ledger:
         Raises QueueUnavailable.
         """
         args: list[Any] = [envelopes[0].source]
-        keys = [COUNTS, DEAD]
         for envelope, error in zip(envelopes, errors, strict=True):
             record = json.dumps({"attempts": [], "reason": InvalidEnvelope.reason, "error": error})
-            keys.append(event_key(envelope.id))
             args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope), record)
         try:
-            return [flag == 1 for flag in self._run("reject", keys, args)]
+            return [flag == 1 for flag in self.run("reject", *args)]
         except redis.RedisError as error:
             raise QueueUnavailable(type(error).__name__) from error
 
@@ -196,38 +307,44 @@ class Ledger:
     def claim(self, ids: Sequence[str], owner: str) -> list[StoredEvent]:
         """Take a lease on those of the events that are free; `owner` must be new for each claim."""
         # A batch may name an event twice; asked twice by one owner, the script would give it out twice.
-        ids = list(dict.fromkeys(ids))
-        keys = [ACCEPTED, RUNNING, RETRYING, CLAIMED, SUSPECT, *map(event_key, ids)]
-        taken = self._run("claim", keys, [owner, self._lease_us, APART_FROM, *ids])
-        return [parse_event(id_.decode(), _pairs(flat)) for id_, flat in taken]
+        shut, *taken = self.run("claim", owner, self._lease_us, APART_FROM, *dict.fromkeys(ids))
+        gates = _shut(shut)
+        return [_claimed(each, gates) for each in taken]
 
-    def settle(self, event: StoredEvent, results: Iterable[Result], *, more: bool = False) -> str:
+    def settle(
+        self,
+        event: StoredEvent,
+        results: Iterable[Result],
+        verdicts: Sequence[Verdict] = (),
+        *,
+        more: bool = False,
+        take: bool = False,
+    ) -> Settled:
         """Write down how deliveries went; unless `more` follow, the lease ends and the event with it, if all ended.
 
-        Gives the event's state, or "stale" when the lease had gone to somebody else and nothing was written.
+        `take`: the caller goes on with the next event in the subject's line, if there is one. The state is "stale"
+        when the lease had gone to somebody else and nothing was written.
         """
-        args: list[Any] = [event.id, event.owner, self._dedupe_window_s, int(more), self._archive_events, LONGEST_KEPT]
-        for result in results:
-            delay_us = int(result.delay_s * 1_000_000)
-            args += (
-                result.route,
-                result.state,
-                delay_us,
-                _record(result.record),
-            )
-        keys = [event_key(event.id), ACCEPTED, RUNNING, RETRYING, DEAD, COUNTS, SUSPECT, RECENT]
-        answer: bytes = self._run("settle", keys, args)
-        return answer.decode()
+        args: list[Any] = [event.id, event.owner, self._lease_us, self._dedupe_window_s, self._archive_events]
+        args += (LONGEST_KEPT, int(more), int(take), *self._gates, len(verdicts))
+        for verdict in verdicts:
+            args += (verdict.destination, verdict.word, _micros(verdict.wait_s))
+        for each in results:
+            args += (each.route, each.state, _micros(each.delay_s), _record(each.record), each.order, each.failure)
+            args += (len(each.fields), *each.fields)
+        state, unsent, changed, *chain = self.run("settle", *args)
+        self.sent(unsent)
+        following = _claimed(chain[1], _shut(chain[0])) if chain else None
+        return Settled(state.decode(), following, _changes(changed))
 
     def renew(self, held: Sequence[tuple[str, str]]) -> None:
         """Let these leases, each of an event and its owner, run anew; what went to somebody else stays as it is."""
         if held:
-            keys = [RUNNING, *(event_key(id_) for id_, _ in held)]
-            self._run("renew", keys, [self._lease_us, *itertools.chain.from_iterable(held)])
+            self.run("renew", self._lease_us, *itertools.chain.from_iterable(held))
 
     # --- sweep ------------------------------------------------------------------------------------------------
 
-    def overdue(self, queue: str, grace_s: float, most: int = 100) -> Overdue:
+    def overdue(self, grace_s: float, most: int = 100) -> Overdue:
         """What looks as if it needed a new ticket: at most `most` of each kind."""
         seconds, micros = self.client.time()
         now = seconds * 1_000_000 + micros
@@ -236,63 +353,89 @@ class Ledger:
         pipe.zrangebyscore(RETRYING, "-inf", now, start=0, num=most)
         pipe.zrangebyscore(ACCEPTED, "-inf", now - grace_s * 1_000_000, start=0, num=most, withscores=True)
         pipe.get(CLAIMED)
-        pipe.llen(queue)
+        pipe.llen(self.queue)
         expired, due, old, claimed, length = pipe.execute()
         overtaken_before = float(claimed or 0)
-        if not queue:
+        if not self.queue:
             # Another broker's queue, whose length nobody tells us: with time enough, a ticket counts as lost.
             overtaken_before = max(overtaken_before, now - _UNSEEN_QUEUE_S * 1_000_000)
         elif length == 0:
             overtaken_before = float("inf")
-        lost = [(id_, score) for id_, score in old if score < overtaken_before]
-        labels = self._labels([*expired, *due, *(id_ for id_, _ in lost)])
         return Overdue(
-            {id_.decode(): labels[id_] for id_ in expired},
-            {id_.decode(): labels[id_] for id_ in due},
-            {id_.decode(): (labels[id_], score) for id_, score in lost},
+            [id_.decode() for id_ in expired],
+            [id_.decode() for id_ in due],
+            {id_.decode(): score for id_, score in old if score < overtaken_before},
         )
 
-    def expire(
-        self, events: Mapping[str, str], queue: str, ticket: TicketFor, limit: int, owner: str
-    ) -> tuple[list[str], list[str]]:
+    def expire(self, ids: Sequence[str], limit: int, owner: str) -> tuple[list[str], list[str]]:
         """Leases that ran out. Gives the ids put back, and those that crashed `limit` times: the caller owns them."""
-        args: list[Any] = [limit, self._lease_us, owner]
-        for id_, label in events.items():
-            args += (id_, ticket(id_, label))
-        keys = [ACCEPTED, RUNNING, queue, SUSPECT, *map(event_key, events)]
-        back, mine = self._run("expire", keys, args)
+        unsent, back, mine = self.run("expire", limit, self._lease_us, owner, *ids)
+        self.sent(unsent)
         return [id_.decode() for id_ in back], [id_.decode() for id_ in mine]
 
-    def wake_due(self, events: Mapping[str, str], queue: str, ticket: TicketFor) -> list[str]:
+    def wake_due(self, ids: Sequence[str]) -> list[str]:
         """Retries whose time has come go back to the queue. Gives their ids."""
-        args: list[Any] = []
-        for id_, label in events.items():
-            args += (id_, ticket(id_, label))
-        keys = [ACCEPTED, RETRYING, queue, *map(event_key, events)]
-        return [id_.decode() for id_ in self._run("due", keys, args)]
+        unsent, back = self.run("due", *ids)
+        self.sent(unsent)
+        return [id_.decode() for id_ in back]
 
-    def wake_lost(self, events: Mapping[str, tuple[str, float]], queue: str, ticket: TicketFor) -> list[str]:
-        """Events whose ticket was lost get a new one. Gives their ids."""
-        args: list[Any] = []
-        for id_, (label, score) in events.items():
-            args += (id_, f"{score:.0f}", ticket(id_, label))
-        return [id_.decode() for id_ in self._run("lost", [ACCEPTED, queue], args)]
+    def wake_lost(self, events: Mapping[str, float]) -> list[str]:
+        """Events whose ticket was lost (id → score seen) get a new one. Gives their ids."""
+        args = itertools.chain.from_iterable((id_, f"{score:.0f}") for id_, score in events.items())
+        unsent, back = self.run("lost", *args)
+        self.sent(unsent)
+        return [id_.decode() for id_ in back]
+
+    # --- gates ------------------------------------------------------------------------------------------------
+
+    def tick(self) -> Sequence[tuple[str, str]]:
+        """Let go what shut gates allow by now. Gives the gates that changed, and to what."""
+        unsent, changed = self.run("tick")
+        self.sent(unsent)
+        return _changes(changed)
+
+    def limit(self, limits: Mapping[str, tuple[float | None, int | None]]) -> None:
+        """Say what destinations may be asked at most: requests a second, and at a time; None = as much as we like."""
+        args = [(name, rate or "", at_a_time or "") for name, (rate, at_a_time) in limits.items()]
+        (unsent,) = self.run("limit", *itertools.chain.from_iterable(args))
+        self.sent(unsent)
+
+    def pause(self, gate: str, by: str) -> bool:
+        """Shut a gate by hand. Gives False when it was paused already."""
+        return bool(self.run("pause", gate, "pause", by)[1])
+
+    def resume(self, gate: str) -> bool:
+        """Open a gate by hand, whatever shut it. Gives False when nothing had."""
+        unsent, changed = self.run("pause", gate, "resume", "")
+        self.sent(unsent)
+        return bool(changed)
 
     # --- dead letters -----------------------------------------------------------------------------------------
 
-    def replay(self, id_: str, route: str, record: Mapping[str, Any], queue: str, ticket: bytes) -> bool:
+    def replay(self, id_: str, route: str, record: Mapping[str, Any]) -> bool:
         """Put one dead letter back on its route; False when it is none (any more)."""
-        keys = [event_key(id_), ACCEPTED, RETRYING, DEAD, COUNTS, queue]
-        return bool(self._run("replay", keys, [id_, route, json.dumps(record), ticket]))
+        unsent, done = self.run("replay", id_, route, json.dumps(record))
+        self.sent(unsent)
+        return bool(done)
 
     def discard(self, id_: str, route: str) -> bool:
         """Throw one dead letter away; False when it is none (any more)."""
-        return bool(self._run("discard", [event_key(id_), DEAD, COUNTS], [id_, route, self._dedupe_window_s]))
+        unsent, done = self.run("discard", id_, route, self._dedupe_window_s)
+        self.sent(unsent)
+        return bool(done)
 
-    def release(self, id_: str, source: str, queue: str | None, message: bytes = b"") -> bool:
-        """Take a message out of quarantine: back onto the queue, or `message` in its place; without a queue, away."""
-        keys = [QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS, queue or ""]
-        return bool(self._run("release", keys, [id_, source, "away" if queue is None else "back", message]))
+    def newer(self, event: StoredEvent, fields: Sequence[str]) -> bool:
+        """Whether a younger event of the same subject was delivered that has written one of these fields."""
+        if not event.subject or not fields:
+            return False
+        times = self.client.hmget(f"router:grave:{event.subject}", fields)
+        return any(int(at) > event.accepted_at for at in times if at is not None)
+
+    def release(self, id_: str, source: str, *, back: bool, message: bytes = b"") -> bool:
+        """Take a message out of quarantine: back onto the queue, or `message` in its place; else away for good."""
+        keys = [QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS, self.queue]
+        args = [id_, source, "back" if back else "away", message]
+        return bool(self.client.eval(_RELEASE, len(keys), *keys, *args))
 
     def dead(self, most: int = 500) -> Iterator[tuple[str, str, int]]:
         """Every dead letter, oldest first: event id, route, when it died. Reads `most` at a time."""
@@ -320,7 +463,7 @@ class Ledger:
     def stored(self, most: int) -> list[Envelope]:
         """The newest events whose payload is still here, oldest first: waiting ones, and those that ended lately."""
         pipe = self.client.pipeline(transaction=False)
-        for key in (ACCEPTED, RUNNING, RETRYING):
+        for key in WAITING:
             pipe.zrevrange(key, 0, most - 1)
         ids = [id_ for found in pipe.execute() for id_ in found]
         for id_ in ids:
@@ -339,21 +482,23 @@ class Ledger:
             table.setdefault((kind, name), {})[state] = int(number)
         return dict(sorted(table.items(), key=lambda row: (row[0][0] != "source", row[0][1])))
 
-    def sizes(self, queue: str) -> dict[str, float]:
+    def sizes(self) -> dict[str, float]:
         """How many events are where, and how old the oldest unclaimed one is (seconds)."""
         pipe = self.client.pipeline(transaction=False)
         pipe.time()
-        for key in (ACCEPTED, RUNNING, RETRYING, DEAD, QUARANTINE):
+        for key in (*WAITING, DEAD, QUARANTINE):
             pipe.zcard(key)
-        pipe.llen(queue)
+        pipe.llen(self.queue)
         pipe.zrange(ACCEPTED, 0, 0, withscores=True)
-        (seconds, micros), unclaimed, running, retrying, dead, quarantined, length, oldest = pipe.execute()
+        (seconds, micros), unclaimed, running, retrying, lined, held, dead, quarantined, length, oldest = pipe.execute()
         age = seconds + micros / 1e6 - oldest[0][1] / 1e6 if oldest else 0.0
         return {
             "unclaimed": unclaimed,
             "unclaimed_oldest_seconds": max(age, 0.0),
             "running": running,
             "retrying": retrying,
+            "lined": lined,
+            "held": held,
             "dead_letters": dead + quarantined,
             "queue_length": length,
         }
@@ -365,11 +510,24 @@ class Ledger:
         except redis.RedisError:
             return False
 
-    def _labels(self, ids: Sequence[bytes]) -> dict[bytes, str]:
-        pipe = self.client.pipeline(transaction=False)
-        for id_ in ids:
-            pipe.hget(event_key(id_.decode()), "label")
-        return {id_: (label or b"").decode() for id_, label in zip(ids, pipe.execute() if ids else [], strict=True)}
+
+def _nowhere(_label: str, _ids: Sequence[str]) -> None:
+    """Tickets go by the scripts."""
+
+
+def _script(name: str) -> bytes:
+    """A script with all that stands in front of it."""
+    parts = [path.read_bytes() for path in sorted((SCRIPTS / "include").glob("*.lua"))]
+    text = b"".join([*parts, (SCRIPTS / f"{name}.lua").read_bytes()])
+    return text if name in _TAKE_IN else ALLOW_OOM + text
+
+
+_RELEASE: Final = (SCRIPTS / "release.lua").read_bytes()
+
+
+def subject_key(subject: str) -> str:
+    """What stands for a subject in keys: people's addresses are not to be read there."""
+    return sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def event_key(id_: str) -> str:
@@ -379,12 +537,11 @@ def event_key(id_: str) -> str:
 
 def parse_event(id_: str, hash_: Mapping[bytes, bytes]) -> StoredEvent:
     """An event's hash → StoredEvent."""
-    deliveries = {}
-    for field, value in hash_.items():
-        if field.startswith(b"s:"):
-            state, _, due = value.decode().partition(":")
-            record = json.loads(hash_.get(b"d:" + field[2:], b"{}"))
-            deliveries[field[2:].decode()] = Delivery(state, record, int(due) if due else None)
+    deliveries = {
+        field[2:].decode(): _delivery(value.decode(), hash_, field[2:])
+        for field, value in hash_.items()
+        if field.startswith(b"s:")
+    }
     ended = hash_.get(b"ended")
     return StoredEvent(
         id=id_,
@@ -395,10 +552,42 @@ def parse_event(id_: str, hash_: Mapping[bytes, bytes]) -> StoredEvent:
         accepted_at=int(hash_.get(b"at", b"0")),
         ended_at=int(ended) if ended else None,
         crashes=int(hash_.get(b"crashes", b"0")),
-        owner=hash_.get(b"owner", b"").decode(),
+        subject=hash_.get(b"subject", b"").decode(),
         envelope=hash_.get(b"env"),
         deliveries=deliveries,
+        owner=hash_.get(b"owner", b"").decode(),
     )
+
+
+def _delivery(stored: str, hash_: Mapping[bytes, bytes], route: bytes) -> Delivery:
+    state, _, rest = stored.partition(":")
+    return Delivery(
+        state,
+        json.loads(hash_.get(b"d:" + route, b"{}")),
+        due_at=int(rest) if state == "retrying" else None,
+        gate=rest if state in {"parked", "let"} else None,
+        order=hash_.get(b"o:" + route, b"").decode(),
+    )
+
+
+def _claimed(taken: Sequence[Any], shut: Mapping[str, Shut]) -> StoredEvent:
+    id_, blocked, buried, flat = taken
+    event = parse_event(id_.decode(), _pairs(flat))
+    waits_at = frozenset(destination.decode() for destination in blocked)
+    return dataclasses.replace(event, blocked=waits_at, buried=bool(buried), shut=shut)
+
+
+def _shut(flat: Sequence[bytes]) -> dict[str, Shut]:
+    rows = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    return {gate.decode(): Shut(mode.decode(), int(heard)) for gate, mode, heard in rows}
+
+
+def _changes(flat: Sequence[bytes]) -> list[tuple[str, str]]:
+    return [(gate.decode(), mode.decode()) for gate, mode in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _micros(seconds: float) -> str:
+    return str(int(seconds * 1_000_000))
 
 
 def _record(record: Mapping[str, Any]) -> str:

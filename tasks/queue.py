@@ -1,12 +1,12 @@
 """Putting events where workers find them: into the ledger, with a ticket on Celery's queue.
 
 The ticket is a Celery message (protocol 2, https://docs.celeryq.dev/en/stable/internals/protocol.html) that carries
-ids only. Over Redis we write it ourselves, so that the ledger's script can push it in the same step that keeps the
-event; tests/contract proves that Celery reads it as it reads its own. Over other brokers kombu publishes it.
+ids only. Over Redis the ledger's scripts write it themselves (tasks/ledger/include/2_tickets.lua), in the same step
+that keeps or wakes an event; tests/contract proves that Celery reads it as it reads its own. Over other brokers kombu
+publishes it.
 """
 
 import json
-import re
 import uuid
 from base64 import b64encode
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import kombu
 
 from config.celery_settings import QUEUE
 from config.settings import Settings
-from tasks.envelope import Envelope, shown
+from tasks.envelope import Envelope
 from tasks.ledger import Ledger
 
 #: The task that works on tickets.
@@ -24,10 +24,7 @@ ROUTE_TASK: Final = "events.route"
 #: The task through which other teams publish.
 PUBLISH_TASK: Final = "events.publish"
 
-#: Enough to make Celery's cost of a message small, few enough that a thread is done with them soon.
-EVENTS_A_TICKET: Final = 25
 _ORIGIN: Final = "event-router"
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -58,39 +55,23 @@ def task_headers(task: str, task_id: str, shadow: str | None, argsrepr: str) -> 
 
 def redis_message(task: str, args: Sequence[Any], *, shadow: str | None, argsrepr: str) -> bytes:
     """A task as the bytes that Celery's Redis transport keeps in the queue's list."""
-    # Made by filling a template: the accept path makes one for each event.
-    parts = {
-        "body": b64encode(_encode([args, {}, _EMBED]).encode()).decode(),
-        "task": _encode(task),
-        "shadow": _encode(shadow),
-        "argsrepr": _encode(argsrepr),
-        "id": str(uuid.uuid4()),
-    }
-    return (_TEMPLATE % parts).encode()
-
-
-def _template() -> str:
-    """The message as JSON, with %(…)s for what differs between messages."""
+    task_id = str(uuid.uuid4())
     message = {
-        "body": "%(body)s",
+        "body": b64encode(json.dumps([args, {}, _EMBED]).encode()).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": task_headers("%(task)s", "%(id)s", "%(shadow)s", "%(argsrepr)s"),
+        "headers": task_headers(task, task_id, shadow, argsrepr),
         "properties": {
-            "correlation_id": "%(id)s",
+            "correlation_id": task_id,
             "reply_to": "",
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": QUEUE},
             "priority": 0,
             "body_encoding": "base64",
-            "delivery_tag": "%(id)s",
+            "delivery_tag": task_id,
         },
     }
-    # These three come as JSON, quotes and all.
-    return re.sub(r'"(%\((?:task|shadow|argsrepr)\)s)"', r"\1", _encode(message))
-
-
-_TEMPLATE: Final = _template()
+    return json.dumps(message).encode()
 
 
 class Queue(Protocol):
@@ -106,14 +87,6 @@ class Queue(Protocol):
         """
         ...
 
-    def ticket(self, id_: str, label: str) -> bytes:
-        """The ticket of one event for the ledger's scripts to push; empty when `publish` carries it."""
-        ...
-
-    def publish(self, ids: Sequence[str]) -> None:
-        """Tell workers of events that are in the ledger already; nothing to do where the scripts have pushed."""
-        ...
-
 
 class RedisQueue:
     """Broker and ledger share one Redis: accepting is one atomic call."""
@@ -121,21 +94,7 @@ class RedisQueue:
     key = QUEUE
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def accept(self, envelopes: Sequence[Envelope]) -> list[bool]:
-        tickets = [self._message([envelope.id for envelope in some], _shadow(some)) for some in _shares(envelopes)]
-        return self._ledger.accept(envelopes, self.key, tickets)
-
-    def ticket(self, id_: str, label: str) -> bytes:
-        return self._message([id_], label)
-
-    def publish(self, ids: Sequence[str]) -> None:
-        """The scripts have pushed the tickets."""
-
-    @staticmethod
-    def _message(ids: list[str], shadow: str) -> bytes:
-        return redis_message(ROUTE_TASK, [ids], shadow=shadow, argsrepr=_argsrepr(ids))
+        self.accept = ledger.accept
 
 
 class BrokerQueue:
@@ -147,27 +106,14 @@ class BrokerQueue:
     key = ""
 
     def __init__(self, ledger: Ledger, broker_url: str) -> None:
-        self._ledger = ledger
+        self.accept = ledger.accept
+        ledger.queue, ledger.carry = self.key, self._send
         # A sender waits meanwhile: one try, and a short one.
         once = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
         self._connection = kombu.Connection(broker_url, connect_timeout=0.5, transport_options=once)
         self._pool = self._connection.Pool(limit=8)
 
-    def accept(self, envelopes: Sequence[Envelope]) -> list[bool]:
-        fresh = self._ledger.accept(envelopes, self.key, [])
-        new = [envelope for envelope, is_new in zip(envelopes, fresh, strict=True) if is_new]
-        for some in _shares(new):
-            self._send([envelope.id for envelope in some], _shadow(some))
-        return fresh
-
-    def ticket(self, id_: str, label: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
-        return b""
-
-    def publish(self, ids: Sequence[str]) -> None:
-        if ids:
-            self._send(list(ids), f"{len(ids)} events")
-
-    def _send(self, ids: list[str], shadow: str) -> None:
+    def _send(self, label: str, ids: Sequence[str]) -> None:
         task_id = str(uuid.uuid4())
         try:
             with self._pool.acquire(block=True, timeout=1) as connection, connection.Producer() as producer:
@@ -175,7 +121,7 @@ class BrokerQueue:
                     [[ids], {}, _EMBED],
                     routing_key=QUEUE,
                     serializer="json",
-                    headers=task_headers(ROUTE_TASK, task_id, shadow, _argsrepr(ids)),
+                    headers=task_headers(ROUTE_TASK, task_id, label, _argsrepr(ids)),
                     correlation_id=task_id,
                     delivery_mode=2,
                     retry=False,
@@ -189,16 +135,6 @@ def queue_for(settings: Settings, ledger: Ledger) -> Queue:
     if settings.broker == settings.redis_url:
         return RedisQueue(ledger)
     return BrokerQueue(ledger, settings.broker)
-
-
-def _shares(envelopes: Sequence[Envelope]) -> list[Sequence[Envelope]]:
-    """Events that come together share tickets: a message costs Celery more than an event does."""
-    return [envelopes[first : first + EVENTS_A_TICKET] for first in range(0, len(envelopes), EVENTS_A_TICKET)]
-
-
-def _shadow(envelopes: Sequence[Envelope]) -> str:
-    first = envelopes[0]
-    return first.shown if len(envelopes) == 1 else shown(first.source, f"{len(envelopes)} events")
 
 
 def _argsrepr(ids: Sequence[str]) -> str:

@@ -4,13 +4,16 @@ import collections
 import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tasks.dead_letter import DeadLetter, DeadLetters
-from tasks.envelope import RESERVED, shown
+from tasks.envelope import RESERVED
 from tasks.errors import QueueUnavailable
-from tasks.ledger import Ledger
+from tasks.gates import ROUTE
+from tasks.ledger import Ledger, StoredEvent
 from tasks.queue import Queue
+
+_PAGE: Final = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +22,34 @@ class Plan:
 
     ids: tuple[str, ...]
     counts: Mapping[tuple[str, str, str], int]
+    stale: tuple[str, ...]  #: those of the ids that would write old data over newer
 
 
-def plan(letters: Iterable[DeadLetter]) -> Plan:
-    """Count the letters; nothing is changed."""
+def plan(ledger: Ledger, letters: Iterable[DeadLetter]) -> Plan:
+    """Count the letters, and compare them with what was delivered since; nothing is changed."""
     found = list(letters)
     counts = collections.Counter((letter.reason, letter.route, letter.type) for letter in found)
-    return Plan(tuple(letter.id for letter in found), dict(sorted(counts.items())))
+    ids = tuple(letter.id for letter in found)
+    return Plan(
+        ids,
+        dict(sorted(counts.items())),
+        tuple(id_ for id_, event in _events(ledger, ids) if _stale(ledger, id_, event)),
+    )
+
+
+def _events(ledger: Ledger, ids: Sequence[str]) -> list[tuple[str, StoredEvent | None]]:
+    found: list[StoredEvent | None] = []
+    for first in range(0, len(ids), _PAGE):
+        found += ledger.events([id_.rpartition(":")[0] for id_ in ids[first : first + _PAGE]])
+    return list(zip(ids, found, strict=True))
+
+
+def _stale(ledger: Ledger, id_: str, event: StoredEvent | None) -> bool:
+    route = id_.rpartition(":")[2]
+    if event is None or route not in event.deliveries:
+        return False
+    # What died before its requests were known is compared by its route.
+    return ledger.newer(event, event.deliveries[route].record.get("writes") or [f"{ROUTE}{route}"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,27 +61,25 @@ class Replay:
     queue: Queue
 
     def run(self, ids: Sequence[str], repaired: bytes | None = None) -> int:
-        """Put these dead letters back. Gives how many there were; those gone in the meantime are passed over.
+        """Put these dead letters back, in the order in which their events were accepted.
 
-        `repaired` goes back in place of the message that was quarantined.
+        Gives how many there were; those gone in the meantime are passed over. `repaired` goes back in place of the
+        message that was quarantined.
         """
-        return sum(self._one(id_, repaired) for id_ in ids)
+        order = {id_: event.accepted_at if event else 0 for id_, event in _events(self.ledger, ids)}
+        return sum(self._one(id_, repaired) for id_ in sorted(ids, key=order.__getitem__))
 
     def _one(self, id_: str, repaired: bytes | None) -> bool:
         if id_.startswith(RESERVED):
             if not self.queue.key:
                 raise QueueUnavailable("a quarantined message can only go back over Redis; publish it again")
-            return self.letters.release(id_.removeprefix(RESERVED), self.queue.key, repaired)
+            return self.letters.release(id_.removeprefix(RESERVED), repaired)
         event_id, _, route = id_.rpartition(":")
         event = self.ledger.event(event_id)
         if event is None or route not in event.deliveries:
             return False
         record = _second_life(event.deliveries[route].record)
-        label = event.label or shown(event.source, event.type)
-        done = self.ledger.replay(event_id, route, record, self.queue.key, self.queue.ticket(event_id, label))
-        if done:
-            self.queue.publish([event_id])
-        return done
+        return self.ledger.replay(event_id, route, record)
 
 
 def _second_life(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from config.yaml_file import Place, YamlFile, read
 from tasks import integrations, loop, mapping, presets, trigger
 from tasks.action import Action, Field, Request, checked, in_segments_form
 from tasks.actions import ACTIONS
+from tasks.destinations import DESTINATIONS
 from tasks.envelope import Envelope
 from tasks.errors import MappingFailed, MappingRefused, TriggerRefused
 
@@ -35,6 +36,7 @@ class Route:
     mapping: mapping.Mapping | None
     handler: Handler | None
     format: str | None = None  #: whose events it is for; None = anybody's
+    order: str = "pass"  #: pass, hold (a dead letter holds those behind it), or off
 
     @property
     def does(self) -> str:
@@ -72,6 +74,8 @@ class Routes:
 
     routes: tuple[Route, ...]
     warnings: tuple[str, ...] = ()  #: what is allowed, and still better looked at: file, line, key
+    #: destination → requests a second, requests at a time; None = no limit
+    limits: Mapping[str, tuple[float | None, int | None]] = dataclasses.field(default_factory=dict)
 
     def get(self, name: str) -> Route | None:
         """The route of that name."""
@@ -85,6 +89,13 @@ class Routes:
 _NAME: Final = validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -, at most 64.")
 
 
+class _Order(fields.String):
+    """A text; `off` without quotes is false to YAML 1.1."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return super()._deserialize("off" if value is False else value, *args, **kwargs)
+
+
 class _RouteSchema(Schema):
     name = fields.String(required=True, validate=_NAME)
     source = fields.Raw(metadata={"doc": "A name of sources.yaml, or a list of them; all if not given."})
@@ -94,6 +105,11 @@ class _RouteSchema(Schema):
     defaults = fields.String(validate=validate.Equal(presets.SEGMENT, error="Must be segment."))
     handler = fields.String(validate=validate.Regexp(r"^[\w.]+:\w+$", error="Must be module:function."))
     enabled = fields.Boolean(load_default=True)
+    order = _Order(
+        load_default="pass",
+        validate=validate.OneOf(("pass", "hold", "off"), error="Must be pass, hold or off."),
+        metadata={"doc": "pass: a dead letter lets the subject's next event go on; hold: it holds it; off: no order."},
+    )
 
     @validates_schema
     def _action_or_handler(self, data: Mapping[str, Any], **_: Any) -> None:
@@ -106,11 +122,23 @@ class _RouteSchema(Schema):
                 raise ValidationError("A handler takes the whole event, not a mapping.", key)
 
 
+class _LimitsSchema(Schema):
+    requests_per_s = fields.Float(load_default=None, validate=validate.Range(0, 100_000, min_inclusive=False))
+    concurrency = fields.Integer(load_default=None, strict=True, validate=validate.Range(1, 100_000))
+
+
 class _FileSchema(Schema):
     version = fields.Integer(required=True, strict=True, validate=validate.Equal(1))
     shared = fields.Raw(metadata={"doc": "Free: a place for YAML anchors."})
     presets = fields.Raw(metadata={"doc": "segment, or segment with a list of sources."})
     routes = fields.List(fields.Nested(_RouteSchema), required=True)
+    destinations = fields.Dict(
+        keys=fields.String(
+            validate=validate.OneOf(DESTINATIONS, error="No destination of this name; there are: {choices}.")
+        ),
+        values=fields.Nested(_LimitsSchema),
+        load_default=dict,
+    )
 
 
 def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
@@ -127,7 +155,7 @@ def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
         raise ConfigurationRefused((*problems, *file.problems(error.normalized_messages()))) from None
     known = None if known_sources is None else set(known_sources)
     names = [entry["name"] for entry in data["routes"]]
-    untouched = [{**preset, "enabled": True} for name, preset in on.items() if name not in names]
+    untouched = [{**preset, "enabled": True, "order": "pass"} for name, preset in on.items() if name not in names]
     routes = [_route(file, ("presets", presets.SEGMENT), entry, known, on, problems) for entry in untouched]
     routes += [
         _route(file, ("routes", index), entry, known, on, problems) for index, entry in enumerate(data["routes"])
@@ -140,7 +168,8 @@ def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
     if problems:
         raise ConfigurationRefused(tuple(dict.fromkeys(problems)))
     used = tuple(route for route in routes if route is not None)
-    return Routes(used, _warnings(file, used))
+    limits = {name: (each["requests_per_s"], each["concurrency"]) for name, each in data["destinations"].items()}
+    return Routes(used, _warnings(file, used), limits)
 
 
 def _filled(file: YamlFile, problems: list[str]) -> tuple[Any, dict[str, dict[str, Any]]]:
@@ -217,6 +246,7 @@ def _route(
         mapping=attempt("mapping", mapping.compile),
         handler=attempt("handler", _handler),
         format="segment" if entry["name"] in on and "source" not in entry else None,
+        order=entry["order"],
     )
     return route if entry["enabled"] else None
 

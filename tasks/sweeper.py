@@ -3,7 +3,6 @@
 Runs in every worker; there is no leader, because each step is atomic in the ledger.
 """
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,60 +13,71 @@ import structlog
 
 from tasks.dead_letter import bury
 from tasks.ledger import Ledger, StoredEvent
-from tasks.queue import Queue
 
 log: Final = structlog.get_logger("tasks.sweeper")
 
 _MOST_A_ROUND: Final = 200
 _MOST_ROUNDS: Final = 50
+#: A look that took longer was broken off by a lost connection, or Redis stood still.
+_SLOW_S: Final = 1.0
 
 
-@dataclasses.dataclass(frozen=True)
 class Sweeper:
-    """One sweep; `owner` names this worker to the ledger."""
+    """Sweeps; `owner` names this worker to the ledger.
 
-    ledger: Ledger
-    queue: Queue
-    owner: str
-    grace_s: float
-    crash_limit: int
+    Leases are taken from others only after `patience_s` of unbroken contact with Redis: while it was away, nobody could
+    renew, and those who live do it first.
+    """
+
+    def __init__(self, ledger: Ledger, owner: str, *, grace_s: float, crash_limit: int, patience_s: float = 0) -> None:
+        self._ledger = ledger
+        self._owner = owner
+        self._grace_s = grace_s
+        self._crash_limit = crash_limit
+        self._patience_s = patience_s
+        self._in_touch_since: float | None = None
 
     def sweep(self) -> None:
         """Put back what is overdue: all of it, or as much as fits into a sweep of bounded length."""
-        for _ in range(_MOST_ROUNDS):
-            if self._round() < _MOST_A_ROUND:
-                return
+        try:
+            for _ in range(_MOST_ROUNDS):
+                if self._round() < _MOST_A_ROUND:
+                    return
+        except redis.RedisError:
+            self._in_touch_since = None
+            raise
 
     def _round(self) -> int:
         """Put back some of each kind. Gives the number of the most frequent kind."""
-        overdue = self.ledger.overdue(self.queue.key, self.grace_s, _MOST_A_ROUND)
-        if overdue.expired:
-            back, mine = self.ledger.expire(
-                overdue.expired, self.queue.key, self.queue.ticket, self.crash_limit, self.owner
-            )
-            self._woken("lease.expired", back)
-            for event in self.ledger.events(mine):
+        asked = time.monotonic()
+        overdue = self._ledger.overdue(self._grace_s, _MOST_A_ROUND)
+        if self._in_touch_since is None or time.monotonic() - asked > _SLOW_S:
+            self._in_touch_since = time.monotonic()
+        if overdue.expired and time.monotonic() - self._in_touch_since >= self._patience_s:
+            back, mine = self._ledger.expire(overdue.expired, self._crash_limit, self._owner)
+            _woken("lease.expired", back)
+            for event in self._ledger.events(mine):
                 if event is not None:
                     self._bury(event)
         if overdue.due:
-            self.queue.publish(self.ledger.wake_due(overdue.due, self.queue.key, self.queue.ticket))
+            self._ledger.wake_due(overdue.due)
         if overdue.lost:
-            self._woken("ticket.lost", self.ledger.wake_lost(overdue.lost, self.queue.key, self.queue.ticket))
+            _woken("ticket.lost", self._ledger.wake_lost(overdue.lost))
         return max(len(overdue.expired), len(overdue.due), len(overdue.lost))
-
-    def _woken(self, what: str, ids: Sequence[str]) -> None:
-        self.queue.publish(ids)
-        for id_ in ids:
-            log.warning(what, event_id=id_)
 
     def _bury(self, event: StoredEvent) -> None:
         # A delivery that was not due yet was not running when the worker died.
         now = time.time() * 1_000_000
-        waiting = {name: each for name, each in event.waiting().items() if (each.due_at or 0) <= now}
+        waiting = {name: each for name, each in event.ready().items() if (each.due_at or 0) <= now}
         waiting = waiting or event.waiting()
         error = f"{event.crashes} workers died while they worked on it"
         poison = {"reason": "poison", "error": error, "crashes": event.crashes}
-        bury(self.ledger, event, waiting, poison)
+        bury(self._ledger, event, waiting, poison)
+
+
+def _woken(what: str, ids: Sequence[str]) -> None:
+    for id_ in ids:
+        log.warning(what, event_id=id_)
 
 
 class RenewedLeases:
@@ -78,14 +88,17 @@ class RenewedLeases:
 
     def __init__(self, ledger: Ledger, lease_s: float, most_s: float) -> None:
         self._ledger = ledger
+        self._lease_s = lease_s
         self._most_s = most_s
-        self._held: dict[tuple[str, str], float] = {}
+        #: (id, owner) → when it was taken, until when it is surely ours
+        self._held: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = threading.Lock()
         self._loop = Loop("leases", lease_s / 3, self._renew)
 
     def hold(self, ids: Sequence[str], owner: str) -> None:
+        now = time.monotonic()
         with self._lock:
-            self._held.update(dict.fromkeys(((id_, owner) for id_ in ids), time.monotonic()))
+            self._held.update(dict.fromkeys(((id_, owner) for id_ in ids), (now, now + self._lease_s)))
         # Started by the first claim: with a pool of processes that is in the child, where the work is.
         self._loop.start()
 
@@ -94,11 +107,20 @@ class RenewedLeases:
             for id_ in ids:
                 self._held.pop((id_, owner), None)
 
-    def _renew(self) -> None:
-        youngest = time.monotonic() - self._most_s
+    def sure(self, id_: str, owner: str) -> bool:
         with self._lock:
-            held = [lease for lease, since in self._held.items() if since >= youngest]
+            _, until = self._held.get((id_, owner), (0.0, 0.0))
+        return time.monotonic() < until
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            held = [lease for lease, (since, _) in self._held.items() if since >= now - self._most_s]
         self._ledger.renew(held)
+        with self._lock:
+            for lease in held:
+                if lease in self._held:
+                    self._held[lease] = (self._held[lease][0], now + self._lease_s)
 
 
 class Loop:

@@ -19,11 +19,14 @@ from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read
 from tasks import publishing, retry, routing
+from tasks.attempt import World
 from tasks.dead_letter import DeadLetters
 from tasks.delivery import Deliverer
 from tasks.destinations import destinations
-from tasks.ledger import Ledger, connect
-from tasks.queue import PUBLISH_TASK, ROUTE_TASK, Queue, queue_for
+from tasks.gates import log_changes
+from tasks.ledger import GatePolicy, Ledger, connect
+from tasks.queue import PUBLISH_TASK, ROUTE_TASK, queue_for
+from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
 
 log: Final = structlog.get_logger("tasks.worker")
@@ -34,6 +37,8 @@ _REDIS_TIMEOUT_S: Final = 5.0
 _REDIS_PATIENCE_S: Final = 60.0
 #: What is in a message has been accepted by the broker already: no back-pressure towards ourselves.
 _NO_LIMIT: Final = 2**53
+#: How often workers look whether a gate lets something go.
+_TICK_S: Final = 0.1
 
 
 def build(environ: Mapping[str, str]) -> Celery:
@@ -48,19 +53,24 @@ def build(environ: Mapping[str, str]) -> Celery:
     app.conf.task_queues = [kombu.Queue(QUEUE, routing_key=QUEUE)]
     ledger = worker_ledger(settings)
     queue = queue_for(settings, ledger)
+    known = destinations(settings)
     app.dead_letters = DeadLetters(ledger)  # where the consumer puts what it cannot use
     leases = RenewedLeases(ledger, settings.lease_s, settings.lease_most_s)
     deliverer = Deliverer(
         ledger=ledger,
         routes=routes,
-        destinations=destinations(settings),
-        policy=policy(settings),
+        world=World(
+            destinations=known,
+            policy=policy(settings),
+            slots=Slots(settings.worker_concurrency, tuple(known)),
+            now=time.time,
+            roll=random.random,
+        ),
         leases=leases,
-        now=time.time,
-        roll=random.random,
     )
     _register(app, deliverer, publishing.Publishing(queue, app.dead_letters))
-    _sweep_while_running(settings, ledger, queue)
+    limits = {name: routes.limits.get(name, (None, None)) for name in known}
+    _sweep_while_running(settings, ledger, limits)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
@@ -93,6 +103,15 @@ def worker_ledger(settings: Settings) -> Ledger:
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,
         archive_events=settings.archive_events,
+        gates=GatePolicy(
+            failures=settings.breaker_failures,
+            wait_s=settings.breaker_wait_s,
+            most_wait_s=settings.breaker_most_wait_s,
+            refused_wait_s=settings.unauthorized_wait_s,
+            route_failures=settings.route_pause_failures,
+            route_ratio=settings.route_pause_ratio,
+            route_window_s=settings.route_pause_window_s,
+        ),
     )
 
 
@@ -124,21 +143,29 @@ def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishin
     app.finalize()
 
 
-def _sweep_while_running(settings: Settings, ledger: Ledger, queue: Queue) -> None:
+def _sweep_while_running(
+    settings: Settings, ledger: Ledger, limits: Mapping[str, tuple[float | None, int | None]]
+) -> None:
     sweeper = Sweeper(
-        ledger=ledger,
-        queue=queue,
-        owner=f"sweeper:{uuid.uuid4().hex}",
+        ledger,
+        f"sweeper:{uuid.uuid4().hex}",
         grace_s=settings.ticket_grace_s,
         crash_limit=settings.crash_limit,
+        patience_s=settings.lease_s / 2,
     )
-    loop = Loop("sweeper", settings.sweep_interval_s, sweeper.sweep)
+    loops = (
+        Loop("sweeper", settings.sweep_interval_s, sweeper.sweep),
+        Loop("gates", _TICK_S, lambda: log_changes(ledger.tick())),
+    )
 
     def start(**_: Any) -> None:
-        loop.start()
+        ledger.limit(limits)
+        for loop in loops:
+            loop.start()
 
     def stop(**_: Any) -> None:
-        loop.stop()
+        for loop in loops:
+            loop.stop()
 
     signals.worker_ready.connect(start, weak=False)
     signals.worker_shutting_down.connect(stop, weak=False)

@@ -9,12 +9,13 @@ import fakeredis
 
 from tasks import ledger as ledgers
 from tasks.envelope import Envelope
-from tasks.ledger import Ledger, Result, StoredEvent
+from tasks.ledger import GatePolicy, Ledger, Result, StoredEvent
 from tasks.queue import RedisQueue
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES: list[dict[str, Any]] = json.loads((REPOSITORY / "cli/samples/encharge.json").read_text())
 EMAIL = "someone@example.com"
+GATES = GatePolicy()
 
 
 def envelope(**changes: Any) -> Envelope:
@@ -25,7 +26,7 @@ def envelope(**changes: Any) -> Envelope:
         "format": "encharge",
         "type": "newUser",
         "name": "newUser",
-        "subject": "encharge:1",
+        "subject": "encharge:" + str(changes.get("id", "e1")).removeprefix("e"),
         "received_at": "2026-01-02T03:04:05.678Z",
         "occurred_at": "2026-01-02T03:04:05.000Z",
         "event": {"event": "newUser", "user": {"id": "1", "email": EMAIL}, "properties": {}},
@@ -39,10 +40,28 @@ def envelope_data(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key != "raw" or value is not None}
 
 
-def fake_ledger(*, max_waiting: int = 1000, lease_s: float = 10, archive_events: int = 0) -> Ledger:
+class Fake(fakeredis.FakeRedis):
+    """Knows scripts, but not their flags."""
+
+    def register_script(self, script: bytes) -> Any:
+        return super().register_script(script.removeprefix(ledgers.ALLOW_OOM))
+
+    def eval(self, script: bytes, *args: Any) -> Any:
+        return super().eval(script.removeprefix(ledgers.ALLOW_OOM), *args)
+
+
+def fake_ledger(
+    *, max_waiting: int = 1000, lease_s: float = 10, archive_events: int = 0, gates: GatePolicy = GATES
+) -> Ledger:
     """A ledger of its own, in memory."""
-    client = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-    return Ledger(client, max_waiting=max_waiting, dedupe_window_s=3600, lease_s=lease_s, archive_events=archive_events)
+    return Ledger(
+        Fake(server=fakeredis.FakeServer()),
+        max_waiting=max_waiting,
+        dedupe_window_s=3600,
+        lease_s=lease_s,
+        archive_events=archive_events,
+        gates=gates,
+    )
 
 
 def accept(ledger: Ledger, *ids: str, **changes: Any) -> list[bool]:
@@ -58,7 +77,7 @@ def claim(ledger: Ledger, id_: str = "e1", owner: str = "worker") -> StoredEvent
 
 def settled(ledger: Ledger, id_: str, *results: Result) -> str:
     """Claim and settle one event."""
-    return ledger.settle(claim(ledger, id_), results)
+    return ledger.settle(claim(ledger, id_), results).state
 
 
 def back(ledger: Ledger, key: str, id_: str, seconds: float) -> None:

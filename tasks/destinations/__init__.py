@@ -1,10 +1,14 @@
 """The only way out: one file for each HTTP API, and the table of those that requests can name."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from config.settings import Settings
 from tasks.destinations.encharge import Encharge
 from tasks.destinations.http import Http
+
+#: The names that requests and limits use.
+DESTINATIONS: Final = ("encharge_ingest", "encharge_api")
 
 
 def destinations(settings: Settings) -> Mapping[str, Encharge]:

@@ -1,37 +1,43 @@
--- Put one dead letter back: the same route only.
--- KEYS  event hash, accepted, retrying, dead, counts, queue list
--- ARGV  id, route, record of the delivery to go on with, ticket ('' = none)
--- Gives 1, or 0 when it is no dead letter (any more)
-local event, accepted, retrying, dead, counts, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local id, route, record, ticket = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- Put one dead letter back: the same route only, behind what its subject has waiting for the same destinations.
+-- ARGV  queue, id, route, record of the delivery to go on with
+-- Gives {unsent tickets, 1, or 0 when it is no dead letter (any more)}
+local id, route, record = ARGV[2], ARGV[3], ARGV[4]
+local event, member = event_key(id), id .. ':' .. route
 if redis.call('HGET', event, 's:' .. route) ~= 'dead' then
-  return 0
+  return {unsent, 0}
 end
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000000 + time[2])
-local row = 'route/' .. route .. '/'
-redis.call('ZREM', dead, id .. ':' .. route)
-redis.call('HINCRBY', counts, row .. 'dead', -1)
+redis.call('ZREM', DEAD, member)
+count('route', route, 'dead', -1)
+local state, subject, order = unpack(redis.call('HMGET', event, 'state', 'subject', 'o:' .. route))
+local goes = 'pending'
 if route == '-' then
   -- It died before it had routes: as if it had never been tried.
   redis.call('HDEL', event, 's:-', 'd:-')
-  redis.call('HINCRBY', counts, row .. 'accepted', -1)
+  count('route', route, 'accepted', -1)
+  unbury(event, route)
 else
-  redis.call('HSET', event, 's:' .. route, 'pending', 'd:' .. route, record)
-  redis.call('HINCRBY', counts, row .. 'waiting', 1)
+  if subject and order then
+    join(subject, order, member)
+    if not is_first(subject, order, member) then goes = 'held' end
+  end
+  redis.call('HSET', event, 's:' .. route, goes, 'd:' .. route, record)
+  count('route', route, 'waiting', 1)
 end
 redis.call('HDEL', event, 'crashes')
-local state = redis.call('HGET', event, 'state')
 if state == 'dead' then
-  local source = 'source/' .. redis.call('HGET', event, 'source') .. '/'
-  redis.call('HINCRBY', counts, source .. 'dead', -1)
-  redis.call('HINCRBY', counts, source .. 'waiting', 1)
-  redis.call('HSET', event, 'state', 'accepted')
+  local source = redis.call('HGET', event, 'source')
+  count('source', source, 'dead', -1)
+  count('source', source, 'waiting', 1)
   redis.call('HDEL', event, 'ended')
-  redis.call('ZADD', accepted, now, id)
-  if ticket ~= '' then redis.call('LPUSH', queue, ticket) end
-elseif state == 'retrying' then
-  redis.call('ZADD', retrying, now, id)
+  if goes == 'held' then
+    move(id, 'held', now)
+  elseif route == '-' and subject and redis.call('RPUSH', line_key(subject), id) > 1 then
+    move(id, 'lined', now)
+  else
+    wake(id)
+  end
+elseif goes == 'pending' then
+  -- accepted: its ticket is on the way; running: settling finds the pending delivery and lets it go on.
+  wake_waiting(id)
 end
--- accepted: its ticket is on the way; running: settling finds the pending delivery and lets it go on.
-return 1
+return {unsent, 1}

@@ -1,85 +1,177 @@
--- Write down how the deliveries of one event went; give the lease back unless more follow.
--- KEYS  event hash, accepted, running, retrying, dead, counts, suspect, recent
--- ARGV  id, owner, seconds to remember a settled id, '1' when more follow, ended events to keep, longest envelope kept,
---       then route, state, delay in microseconds, record for each delivery.
---       States: pending, retrying, delivered, filtered, dead
--- Gives 'stale' (the lease went to somebody else: nothing is written), or the event's state
-local event, accepted, running, retrying = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local dead, counts, suspect, recent = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local id, owner, remember, more = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
-local keep, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
+-- Write down how the deliveries of one event went; give the lease back unless more follow; say who is next.
+-- ARGV  queue, id, owner, lease in microseconds, seconds to remember a settled id, ended events to keep, longest envelope
+--       kept, '1' when more follow, '1' when the caller takes the next event of the line at once, the gates' policy (7),
+--       number of verdicts, then destination, verdict, wait in microseconds for each,
+--       then for each delivery route, state, delay in microseconds, record, order, failure, number of fields, the fields
+--       that it has written.
+--       States: pending, retrying, held, parked:<gate>, delivered, filtered, dead
+-- Gives {the event's state, or 'stale' when the lease went to somebody else and nothing was written; unsent tickets;
+--        changed gates; and when the caller takes the next event: shut gates, the event}
+local id, owner, lease, remember = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local keep, longest, more, take = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1'
+local policy = {
+  failures = tonumber(ARGV[10]), wait = tonumber(ARGV[11]), most_wait = tonumber(ARGV[12]),
+  refused_wait = tonumber(ARGV[13]), route_failures = tonumber(ARGV[14]), route_ratio = tonumber(ARGV[15]),
+  route_window = tonumber(ARGV[16]),
+}
+local event, recent = event_key(id), 'router:recent'
 if redis.call('HGET', event, 'owner') ~= owner then
-  return 'stale'
+  return {'stale', unsent, changed}
 end
 -- Swept meanwhile: the last word of a late worker is true all the same, but it must not go on.
 if more and redis.call('HGET', event, 'state') ~= 'running' then
-  return 'stale'
+  return {'stale', unsent, changed}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local function micros(number) return string.format('%.0f', number) end
-local ended = {delivered = true, filtered = true, dead = true, discarded = true}
+local subject, accepted_at = unpack(redis.call('HMGET', event, 'subject', 'at'))
 
-for i = 7, #ARGV, 4 do
-  local route, state, delay, record = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local row = 'route/' .. route .. '/'
+local asked = {}
+for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
+  hear(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), policy)
+  asked[ARGV[i]] = ARGV[i + 1]
+end
+
+local function settle(route, state, delay, record, order, failure, fields)
+  local member = id .. ':' .. route
   local old = redis.call('HGET', event, 's:' .. route)
   -- Ended already: the same call once more, its answer was lost on the way.
-  if not (old and ended[old]) then
-    if not old then
-      redis.call('HINCRBY', counts, row .. 'accepted', 1)
-      if not ended[state] then redis.call('HINCRBY', counts, row .. 'waiting', 1) end
-    elseif ended[state] then
-      redis.call('HINCRBY', counts, row .. 'waiting', -1)
-    end
-    if ended[state] then redis.call('HINCRBY', counts, row .. state, 1) end
-    if state == 'dead' then redis.call('ZADD', dead, micros(now), id .. ':' .. route) end
-    if state == 'retrying' then state = 'retrying:' .. micros(now + delay) end
-    redis.call('HSET', event, 's:' .. route, state, 'd:' .. route, record)
+  if old and ENDED[old] then return end
+  if not old then
+    count('route', route, 'accepted', 1)
+    if not ENDED[state] then count('route', route, 'waiting', 1) end
+  elseif ENDED[state] then
+    count('route', route, 'waiting', -1)
   end
-end
-if more then
-  return 'running'
+  local pass = old and string.match(old, '^let:(.*)$')
+  if pass then
+    redis.call('ZREM', flight_key(pass), member)
+    if is_route(pass) then hear(pass, 'ok', 0, policy) end
+    asked[pass] = asked[pass] or 'ok'
+  end
+  if not subject then order = '' end
+  if order ~= '' and (state == 'dead' or not ENDED[state]) then redis.call('HSET', event, 'o:' .. route, order) end
+  local holds = state == 'dead' and string.sub(order, 1, 5) == 'hold:'
+  local gate = string.match(state, '^parked:(.*)$')
+  if gate and is_route(gate) then
+    -- A route's own trouble is not to hold what other routes have for the same destination.
+    order = redis.call('HGET', event, 'o:' .. route)
+    if order then leave(subject, order, member) end
+  elseif holds or (order ~= '' and not ENDED[state] and state ~= 'pending') then
+    join(subject, order, member)
+  end
+  if state == 'held' and (order == '' or is_first(subject, order, member)) then state = 'pending' end
+  if gate then
+    -- A refusal of our key is perhaps about this event alone: let another one try first.
+    park(gate, member, asked[gate] == 'unauthorized' and micros(now) or accepted_at)
+    asked[gate] = asked[gate] or 'parked'
+  end
+  if state == 'retrying' then state = 'retrying:' .. micros(now + delay) end
+  redis.call('HSET', event, 's:' .. route, state, 'd:' .. route, record)
+  if not ENDED[state] then return end
+  count('route', route, state, 1)
+  hear_route(route, failure, policy)
+  if state == 'dead' then
+    redis.call('ZADD', DEAD, micros(now), member)
+    if subject and redis.call('HSET', event, 'g:' .. route, '1') == 1 then
+      redis.call('HINCRBY', grave_key(subject), '#', 1)
+    end
+  else
+    unbury(event, route)
+    if subject and #fields > 0 and redis.call('EXISTS', grave_key(subject)) == 1 then
+      for i = 1, #fields do redis.call('HSET', grave_key(subject), fields[i], accepted_at) end
+    end
+  end
+  order = redis.call('HGET', event, 'o:' .. route)
+  if order and not holds then leave(subject, order, member) end
+  if order and state ~= 'dead' then redis.call('HDEL', event, 'o:' .. route) end
 end
 
-local next_due, final = nil, 'filtered'
+local i = 18 + 3 * tonumber(ARGV[17])
+while i <= #ARGV do
+  local fields = {}
+  for n = 1, tonumber(ARGV[i + 6]) do fields[n] = ARGV[i + 6 + n] end
+  settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], fields)
+  i = i + 7 + #fields
+end
+if not more then
+  -- What was let go and not attempted keeps its place; everything else that was asked may let others go now.
+  redis.call('HDEL', event, 'owner', 'crashes')
+  if redis.call('GET', SUSPECT) == id then redis.call('DEL', SUSPECT) end
+end
+if more then
+  for gate in pairs(asked) do let_go(gate) end
+  return {'running', unsent, changed}
+end
+
+local ready, next_due, waits, final, again = false, nil, false, 'filtered', false
 local hash = redis.call('HGETALL', event)
-for i = 1, #hash, 2 do
-  if string.sub(hash[i], 1, 2) == 's:' then
-    local state = hash[i + 1]
-    local due = state == 'pending' and now or tonumber(string.match(state, '^retrying:(%d+)$'))
-    if due then
+for n = 1, #hash, 2 do
+  if string.sub(hash[n], 1, 2) == 's:' then
+    local state = hash[n + 1]
+    local due = tonumber(string.match(state, '^retrying:(%d+)$'))
+    if state == 'pending' or string.sub(state, 1, 4) == 'let:' then
+      ready = true
+      again = again or string.sub(state, 1, 10) == 'let:route:'
+    elseif due then
       next_due = math.min(next_due or due, due)
+    elseif not ENDED[state] then
+      waits = true
     elseif state == 'dead' or (state == 'delivered' and final == 'filtered') then
       final = state
     end
   end
 end
-redis.call('ZREM', running, id)
-redis.call('ZREM', accepted, id)
--- Crashes count in a row: whoever got through once is no poison.
-redis.call('HDEL', event, 'owner', 'crashes')
-if redis.call('GET', suspect) == id then redis.call('DEL', suspect) end
-if next_due then
-  redis.call('HSET', event, 'state', 'retrying')
-  redis.call('ZADD', retrying, micros(next_due), id)
-  return 'retrying'
-end
-local row = 'source/' .. redis.call('HGET', event, 'source') .. '/'
-redis.call('HINCRBY', counts, row .. 'waiting', -1)
-redis.call('HINCRBY', counts, row .. final, 1)
-redis.call('HSET', event, 'state', final, 'ended', micros(now))
-if keep > 0 then
-  local envelope = redis.call('HGET', event, 'env')
-  if envelope and #envelope <= longest then
-    redis.call('LPUSH', recent, envelope)
-    redis.call('LTRIM', recent, 0, keep - 1)
-  end
+if ready and not again then
+  wake(id)
+  final = 'accepted'
+elseif ready then
+  move(id, 'held', now)
+  final = 'held'
+elseif next_due then
+  move(id, 'retrying', next_due)
+  final = 'retrying'
+elseif waits then
+  move(id, 'held', now)
+  final = 'held'
 else
-  redis.call('DEL', recent)
+  redis.call('ZREM', WAITS[redis.call('HGET', event, 'state')] or WAITS.running, id)
+  local source = redis.call('HGET', event, 'source')
+  count('source', source, 'waiting', -1)
+  count('source', source, final, 1)
+  redis.call('HSET', event, 'state', final, 'ended', micros(now))
+  if keep > 0 then
+    local envelope = redis.call('HGET', event, 'env')
+    if envelope and #envelope <= longest then
+      redis.call('LPUSH', recent, envelope)
+      redis.call('LTRIM', recent, 0, keep - 1)
+    end
+  else
+    redis.call('DEL', recent)
+  end
+  if final ~= 'dead' then
+    redis.call('HDEL', event, 'env', 'subject')
+    redis.call('EXPIRE', event, remember)
+  end
 end
-if final ~= 'dead' then
-  redis.call('HDEL', event, 'env')
-  redis.call('EXPIRE', event, remember)
+
+-- The event has been worked on: the next one in its subject's line may be.
+local line, following = subject and line_key(subject), nil
+if line and redis.call('LINDEX', line, 0) == id then
+  redis.call('LPOP', line)
+  local next_ = redis.call('LINDEX', line, 0)
+  while next_ and redis.call('EXISTS', event_key(next_)) == 0 do
+    redis.call('LPOP', line)
+    next_ = redis.call('LINDEX', line, 0)
+  end
+  if next_ and take and not redis.call('HGET', event_key(next_), 'crashes') then
+    following = taken(next_, owner, lease)
+  elseif next_ then
+    wake(next_)
+  end
 end
-return final
+if again then wake_in_line(id) end
+for gate in pairs(asked) do let_go(gate) end
+final = redis.call('HGET', event, 'state')
+if following then
+  return {final, unsent, changed, shut(), following}
+end
+return {final, unsent, changed}

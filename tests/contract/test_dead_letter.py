@@ -155,8 +155,8 @@ def test_release(ledger: Ledger, letters: DeadLetters) -> None:
     id_ = quarantined(letters).id.partition(":")[2]
     before = ledger.client.llen("events")
 
-    assert letters.release(id_, "events")
-    assert not letters.release(id_, "events")
+    assert letters.release(id_)
+    assert not letters.release(id_)
     assert ledger.client.lindex("events", 0) == RAW
     assert ledger.client.llen("events") == before + 1
     assert ids(letters) == ["e1:a", "e2:a"]
@@ -189,8 +189,8 @@ def test_no_address_in_a_letters_id(letters: DeadLetters) -> None:
 
 
 @pytest.mark.parametrize("wanted", [{}, {"reason": "poison"}])
-def test_what_is_found_can_be_planned(letters: DeadLetters, wanted: dict[str, Any]) -> None:
+def test_what_is_found_can_be_planned(ledger: Ledger, letters: DeadLetters, wanted: dict[str, Any]) -> None:
     """A plan has every letter that was found."""
     found = list(letters.find(Filter(**wanted)))
 
-    assert plan(found).ids == tuple(letter.id for letter in found)
+    assert plan(ledger, found).ids == tuple(letter.id for letter in found)

@@ -235,3 +235,14 @@ def test_metrics(queue: FakeQueue) -> None:
     assert 'event_router_source_waiting{source="encharge"} 2.0' in text
     assert "event_router_unclaimed 2.0" in text
     assert "event_router_queue_length 2.0" in text
+
+
+def test_metrics_of_a_gate(queue: FakeQueue) -> None:
+    """Why it is shut, and how much waits there."""
+    ledger = fake_ledger()
+    ledger.pause("encharge_api", "someone")
+
+    text = client_of(queue, ledger).get("/metrics").text
+
+    assert 'event_router_gate_shut{gate="encharge_api",state="paused"} 1.0' in text
+    assert 'event_router_gate_parked{gate="encharge_api"} 0.0' in text

@@ -6,7 +6,7 @@ from builders import accept, back, balanced, claim, counts, envelope, fake_ledge
 
 from tasks.envelope import decode
 from tasks.errors import QueueFull, QueueUnavailable
-from tasks.ledger import ACCEPTED, DEAD, LONGEST_KEPT, RECENT, RETRYING, RUNNING, SUSPECT, Ledger, Result
+from tasks.ledger import ACCEPTED, DEAD, LONGEST_KEPT, RECENT, RETRYING, RUNNING, SUSPECT, WAITING, Ledger, Result
 from tasks.queue import RedisQueue
 
 QUEUE = "events"
@@ -17,13 +17,9 @@ def ledger() -> Ledger:
     return fake_ledger()
 
 
-def ticket(id_: str, label: str) -> bytes:
-    return f"ticket {id_} {label}".encode()
-
-
 def where(ledger: Ledger, id_: str = "e1") -> list[str]:
     """In which of the sorted sets an event is."""
-    return [key for key in (ACCEPTED, RUNNING, RETRYING) if ledger.client.zscore(key, id_) is not None]
+    return [key for key in WAITING if ledger.client.zscore(key, id_) is not None]
 
 
 def tickets(ledger: Ledger) -> int:
@@ -34,7 +30,7 @@ def crash(ledger: Ledger, id_: str = "e1", limit: int = 3, sweeper: str = "sweep
     """A worker takes the event and dies; a sweep finds it."""
     claim(ledger, id_, f"dying {id_} {ledger.client.zcard(RUNNING)}")
     lease_out(ledger, id_)
-    return ledger.expire({id_: "label"}, QUEUE, ticket, limit, sweeper)
+    return ledger.expire([id_], limit, sweeper)
 
 
 def test_accept(ledger: Ledger) -> None:
@@ -140,7 +136,9 @@ def test_what_is_settled_is_not_claimed(ledger: Ledger, end: str) -> None:
         (["delivered", "dead", "filtered"], "dead"),
         (["delivered", "retrying"], "retrying"),
         (["dead", "retrying"], "retrying"),
-        (["delivered", "pending"], "retrying"),
+        (["delivered", "pending"], "accepted"),
+        (["dead", "held"], "accepted"),  # behind nobody
+        (["delivered", "parked:encharge_api"], "accepted"),  # and let go at once
     ],
 )
 def test_settle(ledger: Ledger, states: list[str], final: str) -> None:
@@ -150,17 +148,17 @@ def test_settle(ledger: Ledger, states: list[str], final: str) -> None:
     results = [Result(f"r{index}", state, {"n": index}, 60) for index, state in enumerate(states)]
 
     assert settled(ledger, "e1", *results) == final == state_of(ledger)
-    assert where(ledger) == ([RETRYING] if final == "retrying" else [])
+    assert where(ledger) == [key for key in WAITING if key.endswith(final)]
     assert balanced(ledger)
     event = ledger.event("e1")
     assert event is not None
     assert (event.envelope is None) == (final in {"delivered", "filtered"})
-    assert (event.ended_at is None) == (final == "retrying")
+    assert (event.ended_at is None) == (final in {"retrying", "accepted"})
     assert [event.deliveries[f"r{index}"].record for index in range(len(states))] == [
         {"n": index} for index in range(len(states))
     ]
     for index, state in enumerate(states):
-        row = {"accepted": 1, "waiting" if state in {"pending", "retrying"} else state: 1}
+        row = {"accepted": 1, state if state in {"delivered", "filtered", "dead"} else "waiting": 1}
         assert counts(ledger, "route", f"r{index}") == row
 
 
@@ -178,10 +176,12 @@ def test_settle_with_more_to_come(ledger: Ledger) -> None:
     accept(ledger, "e1")
     event = claim(ledger)
 
-    assert ledger.settle(event, [Result("a", "delivered", {}), Result("b", "pending", {})], more=True) == "running"
+    assert (
+        ledger.settle(event, [Result("a", "delivered", {}), Result("b", "pending", {})], more=True).state == "running"
+    )
     assert where(ledger) == [RUNNING]
     assert counts(ledger, "route", "b") == {"accepted": 1, "waiting": 1}
-    assert ledger.settle(event, [Result("b", "delivered", {})]) == "delivered"
+    assert ledger.settle(event, [Result("b", "delivered", {})]).state == "delivered"
     assert counts(ledger, "route", "b") == {"accepted": 1, "delivered": 1}
 
 
@@ -190,13 +190,13 @@ def test_a_stale_owner_writes_nothing(ledger: Ledger) -> None:
     accept(ledger, "e1")
     slow = claim(ledger, owner="slow")
     lease_out(ledger, "e1")
-    ledger.expire({"e1": ""}, QUEUE, ticket, 3, "sweeper")
+    ledger.expire(["e1"], 3, "sweeper")
     quick = claim(ledger, owner="quick")
 
-    assert ledger.settle(slow, [Result("a", "dead", {})]) == "stale"
+    assert ledger.settle(slow, [Result("a", "dead", {})]).state == "stale"
     assert counts(ledger, "route", "a") == {}
-    assert ledger.settle(quick, [Result("a", "delivered", {})]) == "delivered"
-    assert ledger.settle(quick, [Result("a", "delivered", {})]) == "stale"
+    assert ledger.settle(quick, [Result("a", "delivered", {})]).state == "delivered"
+    assert ledger.settle(quick, [Result("a", "delivered", {})]).state == "stale"
     assert counts(ledger, "route", "a") == {"accepted": 1, "delivered": 1}
 
 
@@ -205,9 +205,9 @@ def test_a_slow_owner_that_nobody_followed_may_still_settle(ledger: Ledger) -> N
     accept(ledger, "e1")
     slow = claim(ledger)
     lease_out(ledger, "e1")
-    ledger.expire({"e1": ""}, QUEUE, ticket, 3, "sweeper")
+    ledger.expire(["e1"], 3, "sweeper")
 
-    assert ledger.settle(slow, [Result("a", "delivered", {})]) == "delivered"
+    assert ledger.settle(slow, [Result("a", "delivered", {})]).state == "delivered"
     assert where(ledger) == []
     assert ledger.claim(["e1"], "two") == []
 
@@ -219,11 +219,11 @@ def test_renew(ledger: Ledger) -> None:
     lease_out(ledger, "e1")
 
     ledger.renew([("e1", "somebody else"), ("e2", "worker"), ("unknown", "worker")])
-    assert list(ledger.overdue(QUEUE, 60).expired) == ["e1"]
+    assert list(ledger.overdue(60).expired) == ["e1"]
     ledger.renew([("e1", "worker")])
     ledger.renew([])
 
-    assert ledger.overdue(QUEUE, 60).expired == {}
+    assert ledger.overdue(60).expired == []
     assert where(ledger, "e2") == [ACCEPTED]
 
 
@@ -243,7 +243,7 @@ def test_a_living_lease_does_not_expire(ledger: Ledger) -> None:
     accept(ledger, "e1")
     claim(ledger)
 
-    assert ledger.expire({"e1": "", "unknown": ""}, QUEUE, ticket, 3, "sweeper") == ([], [])
+    assert ledger.expire(["e1", "unknown"], 3, "sweeper") == ([], [])
     assert state_of(ledger) == "running"
 
 
@@ -258,7 +258,7 @@ def test_at_the_limit_the_caller_owns_the_event(ledger: Ledger) -> None:
     event = ledger.event("e1")
     assert event is not None
     assert event.owner == "sweeper"
-    assert ledger.settle(event, [Result("-", "dead", {})]) == "dead"
+    assert ledger.settle(event, [Result("-", "dead", {})]).state == "dead"
 
 
 def test_a_sweeper_that_dies_loses_nothing(ledger: Ledger) -> None:
@@ -267,8 +267,8 @@ def test_a_sweeper_that_dies_loses_nothing(ledger: Ledger) -> None:
     crash(ledger, limit=1)
     lease_out(ledger, "e1")
 
-    assert ledger.overdue(QUEUE, 60).expired == {"e1": "encharge · newUser"}
-    assert ledger.expire({"e1": ""}, QUEUE, ticket, 1, "other") == ([], ["e1"])
+    assert ledger.overdue(60).expired == ["e1"]
+    assert ledger.expire(["e1"], 1, "other") == ([], ["e1"])
 
 
 def test_suspects_run_apart(ledger: Ledger) -> None:
@@ -282,7 +282,7 @@ def test_suspects_run_apart(ledger: Ledger) -> None:
 
     assert [event.id for event in taken] == ["e1", "e3"]
     assert where(ledger, "e2") == [RETRYING]
-    assert ledger.settle(taken[0], [Result("a", "delivered", {})]) == "delivered"
+    assert ledger.settle(taken[0], [Result("a", "delivered", {})]).state == "delivered"
     back(ledger, RETRYING, "e2", 1)
     assert [event.id for event in ledger.claim(["e2"], "worker 2")] == ["e2"]
     assert ledger.client.get(SUSPECT) == b"e2"
@@ -306,11 +306,11 @@ def test_due(ledger: Ledger) -> None:
     settled(ledger, "e1", Result("a", "retrying", {}, 60))
 
     assert ledger.claim(["e1"], "early") == []
-    assert ledger.overdue(QUEUE, 60).due == {}
-    assert ledger.wake_due({"e1": ""}, QUEUE, ticket) == []
+    assert ledger.overdue(60).due == []
+    assert ledger.wake_due(["e1"]) == []
     back(ledger, RETRYING, "e1", 61)
-    assert ledger.overdue(QUEUE, 60).due == {"e1": "encharge · newUser"}
-    assert ledger.wake_due({"e1": "", "unknown": ""}, QUEUE, ticket) == ["e1"]
+    assert ledger.overdue(60).due == ["e1"]
+    assert ledger.wake_due(["e1", "unknown"]) == ["e1"]
     assert (state_of(ledger), where(ledger), tickets(ledger)) == ("accepted", [ACCEPTED], 2)
     assert claim(ledger).deliveries["a"].state == "retrying"
 
@@ -330,15 +330,15 @@ def test_lost_because_overtaken(ledger: Ledger) -> None:
     accept(ledger, "e1")
     back(ledger, ACCEPTED, "e1", 100)
     accept(ledger, "e2")
-    assert ledger.overdue(QUEUE, 60).lost == {}
+    assert ledger.overdue(60).lost == {}
     claim(ledger, "e2")
 
-    lost = ledger.overdue(QUEUE, 60).lost
+    lost = ledger.overdue(60).lost
 
-    assert [(id_, label) for id_, (label, _) in lost.items()] == [("e1", "encharge · newUser")]
-    assert ledger.wake_lost(lost, QUEUE, ticket) == ["e1"]
-    assert ledger.wake_lost(lost, QUEUE, ticket) == []
-    assert (tickets(ledger), ledger.overdue(QUEUE, 60).lost) == (3, {})
+    assert list(lost) == ["e1"]
+    assert ledger.wake_lost(lost) == ["e1"]
+    assert ledger.wake_lost(lost) == []
+    assert (tickets(ledger), ledger.overdue(60).lost) == (3, {})
 
 
 def test_lost_because_the_queue_is_empty(ledger: Ledger) -> None:
@@ -346,9 +346,9 @@ def test_lost_because_the_queue_is_empty(ledger: Ledger) -> None:
     accept(ledger, "e1")
     ledger.client.delete(QUEUE)
 
-    assert ledger.overdue(QUEUE, 60).lost == {}
+    assert ledger.overdue(60).lost == {}
     back(ledger, ACCEPTED, "e1", 61)
-    assert set(ledger.overdue(QUEUE, 60).lost) == {"e1"}
+    assert set(ledger.overdue(60).lost) == {"e1"}
 
 
 def test_a_claimed_event_is_not_lost(ledger: Ledger) -> None:
@@ -356,10 +356,10 @@ def test_a_claimed_event_is_not_lost(ledger: Ledger) -> None:
     accept(ledger, "e1")
     ledger.client.delete(QUEUE)
     back(ledger, ACCEPTED, "e1", 61)
-    lost = ledger.overdue(QUEUE, 60).lost
+    lost = ledger.overdue(60).lost
     claim(ledger)
 
-    assert ledger.wake_lost(lost, QUEUE, ticket) == []
+    assert ledger.wake_lost(lost) == []
 
 
 def test_at_most_so_many_of_each_kind(ledger: Ledger) -> None:
@@ -369,17 +369,20 @@ def test_at_most_so_many_of_each_kind(ledger: Ledger) -> None:
     for index in range(5):
         lease_out(ledger, f"e{index}")
 
-    assert len(ledger.overdue(QUEUE, 60, most=3).expired) == 3
+    assert len(ledger.overdue(60, most=3).expired) == 3
 
 
-def test_scripts_push_nothing_without_a_ticket(ledger: Ledger) -> None:
-    """With another broker somebody else carries the tickets."""
-    ledger.accept([envelope()], QUEUE, b"")
-    claim(ledger)
-    lease_out(ledger, "e1")
-    ledger.expire({"e1": ""}, QUEUE, lambda *_: b"", 3, "sweeper")
+def test_scripts_push_nothing_to_another_broker(ledger: Ledger) -> None:
+    """Somebody else carries the tickets, and hears of each event that has to be worked on."""
+    carried: list[tuple[str, list[str]]] = []
+    ledger.queue, ledger.carry = "", lambda label, ids: carried.append((label, list(ids)))
+    accept(ledger, "e1")
+    accept(ledger, "e2", subject="encharge:1")
+    crash(ledger)
+    settled(ledger, "e1", Result("a", "delivered", {}))
 
     assert tickets(ledger) == 0
+    assert carried == [("encharge · newUser", ["e1"]), ("encharge · newUser", ["e1"]), ("encharge · newUser", ["e2"])]
 
 
 def test_replay_of_one_route(ledger: Ledger) -> None:
@@ -387,10 +390,10 @@ def test_replay_of_one_route(ledger: Ledger) -> None:
     accept(ledger, "e1")
     settled(ledger, "e1", Result("a", "delivered", {}), Result("b", "dead", {}), Result("c", "dead", {}))
 
-    assert ledger.replay("e1", "b", {"sent": 1}, QUEUE, b"ticket")
-    assert not ledger.replay("e1", "b", {}, QUEUE, b"ticket")
-    assert not ledger.replay("e1", "a", {}, QUEUE, b"ticket")
-    assert not ledger.replay("e2", "b", {}, QUEUE, b"ticket")
+    assert ledger.replay("e1", "b", {"sent": 1})
+    assert not ledger.replay("e1", "b", {})
+    assert not ledger.replay("e1", "a", {})
+    assert not ledger.replay("e2", "b", {})
     assert (state_of(ledger), where(ledger), tickets(ledger)) == ("accepted", [ACCEPTED], 2)
     assert [route for _, route, _ in ledger.dead()] == ["c"]
     assert counts(ledger) == {"accepted": 1, "waiting": 1}
@@ -401,7 +404,7 @@ def test_replay_of_one_route(ledger: Ledger) -> None:
         "c": "dead",
     }
     assert event.deliveries["b"].record == {"sent": 1}
-    assert ledger.settle(event, [Result("b", "delivered", {})]) == "dead"
+    assert ledger.settle(event, [Result("b", "delivered", {})]).state == "dead"
     assert balanced(ledger)
 
 
@@ -410,7 +413,7 @@ def test_replay_of_an_event_that_had_no_routes(ledger: Ledger) -> None:
     accept(ledger, "e1")
     settled(ledger, "e1", Result("-", "dead", {}))
 
-    assert ledger.replay("e1", "-", {}, QUEUE, b"ticket")
+    assert ledger.replay("e1", "-", {})
     assert claim(ledger).deliveries == {}
     assert counts(ledger, "route", "-") == {}
     assert balanced(ledger)
@@ -422,9 +425,9 @@ def test_replay_while_it_runs(ledger: Ledger) -> None:
     settled(ledger, "e1", Result("a", "dead", {}), Result("b", "retrying", {}))
     event = claim(ledger)
 
-    assert ledger.replay("e1", "a", {}, QUEUE, b"ticket")
+    assert ledger.replay("e1", "a", {})
     assert state_of(ledger) == "running"
-    assert ledger.settle(event, [Result("b", "delivered", {})]) == "retrying"
+    assert ledger.settle(event, [Result("b", "delivered", {})]).state == "accepted"
     assert claim(ledger).deliveries["a"].state == "pending"
     assert balanced(ledger)
 
@@ -434,8 +437,8 @@ def test_replay_while_another_route_waits(ledger: Ledger) -> None:
     accept(ledger, "e1")
     settled(ledger, "e1", Result("a", "dead", {}), Result("b", "retrying", {}, 3600))
 
-    assert ledger.replay("e1", "a", {}, QUEUE, b"ticket")
-    assert set(ledger.overdue(QUEUE, 60).due) == {"e1"}
+    assert ledger.replay("e1", "a", {})
+    assert (state_of(ledger), tickets(ledger)) == ("accepted", 2)
     assert balanced(ledger)
 
 
@@ -447,7 +450,7 @@ def test_replay_forgets_crashes(ledger: Ledger) -> None:
     assert event is not None
     ledger.settle(event, [Result("-", "dead", {})])
 
-    ledger.replay("e1", "-", {}, QUEUE, b"")
+    ledger.replay("e1", "-", {})
 
     assert claim(ledger).crashes == 0
 
@@ -467,7 +470,7 @@ def test_discard(ledger: Ledger) -> None:
     assert ledger.client.zcard(DEAD) == 0
     assert counts(ledger) == {"accepted": 1, "dead": 1, "discarded": 1}
     assert counts(ledger, "route", "a") == {"accepted": 1, "dead": 1, "discarded": 1}
-    assert not ledger.replay("e1", "a", {}, QUEUE, b"")
+    assert not ledger.replay("e1", "a", {})
     assert 0 < ledger.client.ttl("router:event:e1") <= 3600
 
 
@@ -477,7 +480,7 @@ def test_discard_while_another_route_waits(ledger: Ledger) -> None:
     settled(ledger, "e1", Result("a", "dead", {}), Result("b", "retrying", {}))
 
     assert ledger.discard("e1", "a")
-    assert ledger.settle(claim(ledger), [Result("b", "delivered", {})]) == "delivered"
+    assert ledger.settle(claim(ledger), [Result("b", "delivered", {})]).state == "delivered"
     assert balanced(ledger)
 
 
@@ -500,10 +503,18 @@ def test_counts_and_sizes(ledger: Ledger) -> None:
     back(ledger, ACCEPTED, "e4", 100)
 
     assert list(ledger.counts()) == [("source", "a-shop"), ("source", "encharge"), ("route", "b"), ("route", "z")]
-    sizes = ledger.sizes(QUEUE)
+    sizes = ledger.sizes()
     assert 100 <= sizes.pop("unclaimed_oldest_seconds") < 160
-    assert sizes == {"unclaimed": 2, "running": 1, "retrying": 1, "dead_letters": 1, "queue_length": 2}
-    assert fake_ledger().sizes(QUEUE)["unclaimed_oldest_seconds"] == 0
+    assert sizes == {
+        "unclaimed": 2,
+        "running": 1,
+        "retrying": 1,
+        "lined": 0,
+        "held": 0,
+        "dead_letters": 1,
+        "queue_length": 2,
+    }
+    assert fake_ledger().sizes()["unclaimed_oldest_seconds"] == 0
 
 
 def test_look(ledger: Ledger) -> None:
@@ -536,8 +547,8 @@ def test_bug_settling_twice_counted_twice(ledger: Ledger) -> None:
     accept(ledger, "e1")
     event = claim(ledger)
     results = [Result("a", "delivered", {}), Result("b", "pending", {})]
-    assert ledger.settle(event, results, more=True) == "running"
-    assert ledger.settle(event, results, more=True) == "running"
+    assert ledger.settle(event, results, more=True).state == "running"
+    assert ledger.settle(event, results, more=True).state == "running"
     table = ledger.counts()
     assert table["route", "a"] == {"accepted": 1, "delivered": 1}
     assert table["route", "b"] == {"accepted": 1, "waiting": 1}
@@ -548,9 +559,9 @@ def test_bug_a_swept_worker_went_on_beside_the_next_one(ledger: Ledger) -> None:
     accept(ledger, "e1")
     event = claim(ledger)
     lease_out(ledger, "e1")
-    ledger.expire({"e1": ""}, QUEUE, ticket, 3, "sweeper")
-    assert ledger.settle(event, [Result("a", "delivered", {})], more=True) == "stale"
-    assert ledger.settle(event, [Result("a", "delivered", {})]) == "delivered"
+    ledger.expire(["e1"], 3, "sweeper")
+    assert ledger.settle(event, [Result("a", "delivered", {})], more=True).state == "stale"
+    assert ledger.settle(event, [Result("a", "delivered", {})]).state == "delivered"
 
 
 def test_bug_events_in_retry_were_no_back_pressure() -> None:
@@ -567,7 +578,7 @@ def test_bug_a_record_that_is_no_json_left_the_event_running(ledger: Ledger) -> 
     """A handler's request may hold anything; the dead letter keeps its text."""
     accept(ledger, "e1")
     record = {"reason": "bug", "request": {"body": {("a", 1): 2}}}
-    assert ledger.settle(claim(ledger), [Result("a", "dead", record)]) == "dead"
+    assert ledger.settle(claim(ledger), [Result("a", "dead", record)]).state == "dead"
     event = ledger.event("e1")
     assert event is not None
     assert event.deliveries["a"].record["reason"] == "bug"
@@ -579,7 +590,7 @@ def test_rejected_events_are_dead_and_counted_once(ledger: Ledger) -> None:
     assert ledger.reject([envelope(id="e1")], ["no user"]) == [False]
     found = ledger.counts()["source", "encharge"]
     assert (found["accepted"], found["dead"], found["duplicate"]) == (3, 2, 1)
-    assert ledger.replay("e1", "-", {}, QUEUE, b"ticket")
+    assert ledger.replay("e1", "-", {})
     assert [event.id for event in ledger.claim(["e1"], "one")] == ["e1"]
 
 
@@ -596,7 +607,7 @@ def test_ended_events_are_kept_to_look_at(end: str) -> None:
     ledger = fake_ledger(archive_events=2)
     for id_ in ("e1", "e2", "e3"):
         accept(ledger, id_)
-        assert ledger.settle(claim(ledger, id_), [Result("a", end, {})]) == end
+        assert ledger.settle(claim(ledger, id_), [Result("a", end, {})]).state == end
 
     assert [decode(text).id for text in ledger.client.lrange(RECENT, 0, -1)] == ["e3", "e2"]
     assert ledger.client.exists(RECENT, "router:accepted", "router:running") == 1
@@ -611,8 +622,8 @@ def test_what_goes_on_is_not_in_the_archive_yet() -> None:
     event = claim(ledger)
 
     ledger.settle(event, [Result("a", "delivered", {}), Result("b", "pending", {})], more=True)
-    assert ledger.settle(event, [Result("b", "retrying", {}, 60)]) == "retrying"
-    assert ledger.settle(event, [Result("b", "delivered", {})]) == "stale"
+    assert ledger.settle(event, [Result("b", "retrying", {}, 60)]).state == "retrying"
+    assert ledger.settle(event, [Result("b", "delivered", {})]).state == "stale"
     assert ledger.client.exists(RECENT) == 0
 
 
@@ -651,7 +662,7 @@ def test_stored_events() -> None:
     assert stored(ledger) == ids
     assert stored(ledger, 2) == ["e4", "e5"]
 
-    ledger.replay("e4", "a", {}, QUEUE, b"ticket")
+    ledger.replay("e4", "a", {})
     assert stored(ledger) == ids
     ledger.client.lpush(RECENT, b"no envelope")
     assert stored(ledger) == ids

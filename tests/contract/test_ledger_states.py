@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tasks.ledger import ACCEPTED, RETRYING, RUNNING, Result, StoredEvent
+from tasks.ledger import ACCEPTED, RETRYING, Result, StoredEvent
+from tasks.ledger import WAITING as PLACES
 from tasks.queue import RedisQueue
 from tasks.sweeper import Sweeper
 
@@ -25,7 +26,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.ledger = fake_ledger()
         self.queue = RedisQueue(self.ledger)
-        self.sweeper = Sweeper(self.ledger, self.queue, "sweeper", grace_s=60, crash_limit=CRASH_LIMIT)
+        self.sweeper = Sweeper(self.ledger, "sweeper", grace_s=60, crash_limit=CRASH_LIMIT)
         self.held: dict[str, StoredEvent] = {}
         self.delivered: set[tuple[str, str]] = set()
         self.known: set[str] = set()
@@ -64,10 +65,10 @@ class LedgerMachine(RuleBasedStateMachine):
         if more and len(results) > 1:
             head, *rest = results
             plan = [Result(result.route, "pending", {}) for result in rest]
-            assert self.ledger.settle(event, [head, *plan], more=True) == "running"
+            assert self.ledger.settle(event, [head, *plan], more=True).state == "running"
             results = rest
             self._note(event.id, head)
-        assert self.ledger.settle(event, results) != "stale"
+        assert self.ledger.settle(event, results).state != "stale"
         for result in results:
             self._note(event.id, result)
 
@@ -86,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert after is not None
         assert after.state == ("dead" if event.crashes + 1 >= CRASH_LIMIT else "accepted")
         if after.state == "dead":
-            assert self.ledger.settle(event, [Result("a", "delivered", {})]) == "stale"
+            assert self.ledger.settle(event, [Result("a", "delivered", {})]).state == "stale"
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -100,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if data.draw(st.booleans(), label="another took over"):
             self.claim([event.id])
         free = event.id not in self.held and event.crashes + 1 < CRASH_LIMIT
-        written = self.ledger.settle(event, results) != "stale"
+        written = self.ledger.settle(event, results).state != "stale"
         assert written == free
         if written:
             self.delivered |= {(event.id, result.route) for result in results}
@@ -128,7 +129,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def replay(self, id_: str, route: str) -> None:
         """An operator puts a dead letter back, if it is one."""
         was_dead = (id_, route) in self._dead()
-        assert self.ledger.replay(id_, route, {}, self.queue.key, b"ticket") == was_dead
+        assert self.ledger.replay(id_, route, {}) == was_dead
 
     @rule(id_=st.sampled_from(IDS), route=st.sampled_from([*ROUTES, "-"]))
     def discard(self, id_: str, route: str) -> None:
@@ -148,7 +149,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def waiting_is_what_waits(self) -> None:
         """The source's number is that of the events in the sorted sets."""
-        there = sum(self.ledger.client.zcard(key) for key in (ACCEPTED, RUNNING, RETRYING))
+        there = sum(self.ledger.client.zcard(key) for key in PLACES)
         assert counts(self.ledger).get("waiting", 0) == there
 
     @invariant()
@@ -157,9 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
         dead = self._dead()
         for event in filter(None, self.ledger.events(IDS)):
             places = [
-                key.removeprefix("router:")
-                for key in (ACCEPTED, RUNNING, RETRYING)
-                if self.ledger.client.zscore(key, event.id) is not None
+                key.removeprefix("router:") for key in PLACES if self.ledger.client.zscore(key, event.id) is not None
             ]
             ended = event.state in {"delivered", "filtered", "dead", "discarded"}
             assert places == ([] if ended else [event.state])

@@ -39,7 +39,7 @@ def test_a_plan_changes_nothing(ledger: Ledger, replay: Replay) -> None:
     die(ledger, "e2", "a")
     replay.letters.quarantine(b"raw", "undecodable", "x", "message")
 
-    found = plan(replay.letters.find())
+    found = plan(ledger, replay.letters.find())
 
     assert found.ids[:3] == ("e1:a", "e1:b", "e2:a")
     assert found.counts == {
@@ -48,7 +48,7 @@ def test_a_plan_changes_nothing(ledger: Ledger, replay: Replay) -> None:
         ("undecodable", "-", "message"): 1,
     }
     assert len(list(replay.letters.find())) == 4
-    assert plan([]) == Plan((), {})
+    assert plan(ledger, []) == Plan((), {}, ())
 
 
 def test_only_that_route(ledger: Ledger, replay: Replay) -> None:
@@ -94,8 +94,8 @@ def test_all_of_it_and_the_sums_hold(ledger: Ledger, replay: Replay) -> None:
     die(ledger, "e2", "-")
     replay.letters.quarantine(b"raw", "undecodable", "x", "message")
 
-    assert replay.run(plan(replay.letters.find()).ids) == 4
+    assert replay.run(plan(ledger, replay.letters.find()).ids) == 4
     assert list(replay.letters.find()) == []
-    assert ledger.client.lindex("events", 0) == b"raw"
+    assert b"raw" in ledger.client.lrange("events", 0, -1)
     assert counts(ledger) == {"accepted": 2, "waiting": 2}
     assert balanced(ledger)

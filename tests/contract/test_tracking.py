@@ -172,7 +172,7 @@ def test_content_is_never_a_client_error(client: FlaskClient, ledger: Ledger, it
 
 def test_limits_of_a_batch(client: FlaskClient, ledger: Ledger) -> None:
     """2,500 events are taken with few tickets; 2,501 and none are one dead letter each."""
-    batch = [{"type": "page", "userId": "u", "messageId": str(number)} for number in range(2501)]
+    batch = [{"type": "page", "userId": f"u{number}", "messageId": str(number)} for number in range(2501)]
     assert client.post("/v1/batch", json={"batch": batch[:2500]}, headers=BASIC).status_code == 200
     assert ledger.client.zcard("router:accepted") == 2500
     assert ledger.client.llen("events") == 100

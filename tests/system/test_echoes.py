@@ -29,7 +29,7 @@ def test_identify_updated_user_identify_is_cut(make_router: Callable[..., Router
     ledger = router.connection.ledger
 
     def at_rest() -> bool:
-        sizes = ledger.sizes("events")
+        sizes = ledger.sizes()
         return not (sizes["unclaimed"] or sizes["running"] or sizes["retrying"])
 
     # newUser of each person is mirrored once; the update that this makes is an echo.

@@ -25,7 +25,7 @@ def test_no_event_is_lost_when_the_worker_is_killed_fifteen_times(make_router: C
     kills: list[float] = []
     in_flight: list[list[str]] = []
     for _ in range(KILLS):
-        wait(lambda: router.connection.ledger.sizes("events")["running"] > 0, 20, "the worker is busy")
+        wait(lambda: router.connection.ledger.sizes()["running"] > 0, 20, "the worker is busy")
         time.sleep(dice.uniform(0.05, 0.8))
         kills.append(router.kill("worker"))
         in_flight.append([id_.decode() for id_ in router.connection.ledger.client.zrange("router:running", 0, -1)])
@@ -69,7 +69,7 @@ def test_the_worker_outlives_redis(make_router: Callable[..., Router]) -> None:
     poster.start()
     for _ in range(2):
         time.sleep(1)
-        wait(lambda: router.connection.ledger.sizes("events")["running"] > 0, 20, "tasks run")
+        wait(lambda: router.connection.ledger.sizes()["running"] > 0, 20, "tasks run")
         router.kill_redis()
         time.sleep(2)
         router.restart_redis()

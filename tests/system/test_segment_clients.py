@@ -80,7 +80,7 @@ def send(router: Router, command: list[str], prefix: str, *more: str, restart: b
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and router.counts("source", "website").get("waiting") != 0:
         time.sleep(0.1)
-    assert ledger.sizes("events")["dead_letters"] == 0
+    assert ledger.sizes()["dead_letters"] == 0
     arrived = Counter(
         number_of(event["body"])
         for event in router.session.get(f"{router.sandbox_url}/_sandbox/events?since=0", timeout=30).json()["events"]

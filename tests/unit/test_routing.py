@@ -373,3 +373,53 @@ def test_source_names(tmp_path: Path) -> None:
     assert source_names(REPOSITORY / "config/sources.yaml") == ["encharge"]
     assert source_names(write(tmp_path, "[]")) == []
     assert source_names(write(tmp_path, "sources: []")) == []
+
+
+ORDERED = """version: 1
+routes:
+- {name: a, action: tag_user, mapping: {tag: x, email: y}}
+- {name: b, action: tag_user, mapping: {tag: x, email: y}, order: hold}
+- {name: c, action: tag_user, mapping: {tag: x, email: y}, order: off}
+destinations:
+  encharge_api: {requests_per_s: 2.5}
+  encharge_ingest: {concurrency: 7}
+"""
+
+
+def test_order_and_limits(tmp_path: Path) -> None:
+    """Order is kept unless a route says otherwise; a destination has the limits that are given."""
+    found = routes(tmp_path, ORDERED.replace("off}", '"off"}'))
+
+    assert [route.order for route in found.routes] == ["pass", "hold", "off"]
+    assert found.limits == {"encharge_api": (2.5, None), "encharge_ingest": (None, 7)}
+
+
+def test_a_problem_of_order(tmp_path: Path) -> None:
+    """With the place."""
+    (found,) = problems(tmp_path, ORDERED.replace("order: hold", "order: never"))
+
+    assert found == "routes.yaml:4: routes.1.order: Must be pass, hold or off."
+
+
+def test_off_without_quotes_is_off(tmp_path: Path) -> None:
+    """YAML reads it as a boolean."""
+    assert routes(tmp_path, ORDERED).routes[2].order == "off"
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ("  nowhere: {concurrency: 1}", "No destination of this name; there are: encharge_ingest, encharge_api"),
+        ("  encharge_api: {concurrency: 0}", "Must be greater than or equal to 1"),
+        ("  encharge_api: {requests_per_s: 0}", "Must be greater than 0"),
+        ("  encharge_api: {requests: 5}", "Unknown field"),
+    ],
+)
+def test_problems_of_limits(tmp_path: Path, limits: str, problem: str) -> None:
+    """What is wrong, and the line."""
+    text = ORDERED.partition("destinations:")[0] + "destinations:\n" + limits + "\n"
+
+    (found,) = problems(tmp_path, text)
+
+    assert found.startswith("routes.yaml:7: destinations")
+    assert problem in found
