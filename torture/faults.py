@@ -39,6 +39,13 @@ def _terminated(router: Router, fault: Planned) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def _frozen(router: Router, fault: Planned) -> Iterator[str]:
+    router.freeze(fault.target)
+    yield ""
+    router.thaw(fault.target)
+
+
+@contextlib.contextmanager
 def _other_clock(router: Router, fault: Planned) -> Iterator[str]:
     minutes = (1 if fault.roll < 0.5 else -1) * (1 + int(fault.roll * 8))  # noqa: PLR2004 - half of all
     router.kill(fault.target)
@@ -158,6 +165,9 @@ _LINK_FAULTS: Final[tuple[tuple[str, tuple[float, float], float, Callable[[Proxy
 def _known() -> Iterator[Known]:
     yield Known(Kind("worker.kill", WORKERS, (0, 3), _PROCESS_START_S, doubles=True), _killed)
     yield Known(Kind("worker.term", WORKERS, (0, 2), _PROCESS_START_S), _terminated)
+    # As a machine that is suspended, or swaps: longer than a lease, and then it goes on as if nothing had been.
+    yield Known(Kind("worker.freeze", WORKERS, (1, 8), doubles=True), _frozen)
+    yield Known(Kind("web.freeze", WEBS, (1, 8)), _frozen)
     if _faketime():
         yield Known(Kind("clock", (*WORKERS, *WEBS), (4, 8), _PROCESS_START_S * 2, doubles=True), _other_clock)
     yield Known(Kind("web.kill", WEBS, (0, 3), 3.0), _killed)

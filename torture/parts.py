@@ -104,6 +104,14 @@ class Parts:
         process.wait()
         return time.time()
 
+    def freeze(self, name: str) -> None:
+        """Stop it where it stands, until `thaw`."""
+        os.killpg(self.processes[name].pid, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let it go on."""
+        os.killpg(self.processes[name].pid, signal.SIGCONT)
+
     def terminate(self, name: str, within_s: float) -> bool:
         """TERM; when it does not end within that time, kill -9 and False."""
         self.processes[name].terminate()
@@ -140,6 +148,7 @@ class Parts:
         for process in reversed(list(self.processes.values())):
             if process.poll() is None:
                 process.terminate()
+                os.killpg(process.pid, signal.SIGCONT)
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_S)
