@@ -17,9 +17,12 @@ COPY sandbox sandbox
 RUN pip install --no-deps --no-build-isolation . && python -m compileall -q /opt/event-router
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin router
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin router \
+ && install --directory --owner 10001 --mode 0700 /var/lib/event-router/spool
 COPY --from=build /opt/event-router /opt/event-router
-ENV PATH=/opt/event-router/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+ENV PATH=/opt/event-router/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
+    SPOOL_FOLDER=/var/lib/event-router/spool
+# A disk of the machine belongs there (docker-compose.yml): what is spooled must outlive the container.
 USER 10001
 WORKDIR /tmp
 EXPOSE 8080

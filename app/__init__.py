@@ -8,21 +8,33 @@ from werkzeug.exceptions import HTTPException
 
 from app import health, tracking, webhooks
 from app.doors import Door, Doors
+from app.intake import Intake
+from app.pressure import Pressure
 from app.source import Source
+from app.spool import Spool
 from app.tracking import Tracking
 from app.webhooks import Webhooks
 from tasks.ledger import Ledger
 from tasks.queue import Queue
 
 
-def create_app(sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> Flask:
-    """The web application; everything it needs is handed in."""
+def create_app(
+    sources: Mapping[str, Source],
+    queue: Queue,
+    ledger: Ledger,
+    spool: Spool | None = None,
+    pressure: Pressure | None = None,
+) -> Flask:
+    """The web application; everything it needs is handed in. Without a spool, what Redis does not take is refused."""
     app = Flask("event-router", static_folder=None)
-    health.add(app, ledger)
+    pressure = pressure or Pressure()
+    refusing = [source.name for source in sources.values() if source.when_full == "refuse"]
+    intake = Intake(queue, ledger, spool, pressure, refusing)
+    health.add(app, ledger, spool, pressure)
     app.register_error_handler(HTTPException, _error)
     doors: dict[str, Door] = {
-        webhooks.PREFIX: Webhooks(sources, queue),
-        tracking.PREFIX: Tracking(sources, queue, ledger),
+        webhooks.PREFIX: Webhooks(sources, intake),
+        tracking.PREFIX: Tracking(sources, intake),
     }
     app.wsgi_app = Doors(doors, app.wsgi_app)  # type: ignore[method-assign]
     return app

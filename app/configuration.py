@@ -1,14 +1,18 @@
 """What the web process is made of, out of the environment."""
 
+import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
 import structlog
 from flask import Flask
 
-from app import create_app
+from app import create_app, spool
 from app import source as sources
+from app.drainer import Drainer
+from app.pressure import Pressure
 from app.sources import KINDS
+from app.spool import Spool
 from config import logging as logs
 from config import tested_versions
 from config.problems import ConfigurationRefused
@@ -18,14 +22,24 @@ from tasks.queue import queue_for
 
 log: Final = structlog.get_logger("app")
 
+#: How long Redis may take to answer those whom no sender waits for.
+_PATIENT_S: Final = 2.0
+
 
 def build(environ: Mapping[str, str]) -> Flask:
     """The web application. Raises ConfigurationRefused with every problem, before anything has started."""
     settings, known = configuration(environ)
     logs.configure(settings.log_level, settings.log_format)
-    ledger = web_ledger(settings)
+    disk = opened_spool(settings)
+    ledger = web_ledger(settings, settings.accept_timeout_s)
     log.info("router.configured", sources=sorted(known), **settings.described())
-    return create_app(known, queue_for(settings, ledger), ledger)
+    pressure = Pressure()
+    pressure.watch(connect(settings.redis_url, timeout_s=_PATIENT_S), settings.redis_high_water)
+    if disk is not None:
+        patient = web_ledger(settings, _PATIENT_S)
+        queue = queue_for(settings, patient)
+        Drainer(disk, queue, patient, pressure, quick_s=settings.accept_timeout_s).start()
+    return create_app(known, queue_for(settings, ledger), ledger, disk, pressure)
 
 
 def configuration(environ: Mapping[str, str]) -> tuple[Settings, dict[str, sources.Source]]:
@@ -38,15 +52,31 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, dict[str, sourc
             known = sources.load(values["sources_file"], environ, KINDS)
         except ConfigurationRefused as refused:
             problems += refused.problems
+    if values.get("spool_max_bytes") and (problem := spool.problem(values["spool_folder"])):
+        problems.append(_unusable(problem))
     if problems:
         raise ConfigurationRefused(tuple(problems))
     return Settings(**values), known
 
 
-def web_ledger(settings: Settings) -> Ledger:
-    """The ledger as the accept path uses it: one try within the time-out, then the sender is told to come again."""
+def opened_spool(settings: Settings) -> Spool | None:
+    """The spool, if there is to be one. Raises ConfigurationRefused when its folder cannot be used."""
+    if not settings.spool_max_bytes:
+        return None
+    try:
+        return Spool(settings.spool_folder.absolute(), settings.spool_max_bytes)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationRefused((_unusable(f"{type(error).__name__}"),)) from error
+
+
+def _unusable(why: str) -> str:
+    return f"environment: SPOOL_FOLDER: cannot be used: {why}"
+
+
+def web_ledger(settings: Settings, timeout_s: float) -> Ledger:
+    """The ledger for accepting: one try within the time-out."""
     return Ledger(
-        connect(settings.redis_url, timeout_s=settings.accept_timeout_s),
+        connect(settings.redis_url, timeout_s=timeout_s),
         max_waiting=settings.max_waiting,
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,

@@ -1,30 +1,35 @@
 """Is it alive, is it ready, and what does it count: /livez, /readyz, /metrics."""
 
 import json
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Mapping
 
+import structlog
 from flask import Flask, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.pressure import Pressure
+from app.spool import Spool
 from config.metrics import METRICS
 from tasks.gates import gates
 from tasks.ledger import Ledger
 
+log = structlog.get_logger("app.health")
 
-def add(app: Flask, ledger: Ledger) -> None:
+
+def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure) -> None:
     """Register the three addresses."""
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(ledger))
+    registry.register(RouterCollector(ledger, spool, pressure))
 
     def livez() -> Response:
         return Response('{"code": "alive"}', mimetype="application/json")
 
     def readyz() -> Response:
-        ready = ledger.ping()
-        code = "ready" if ready else "redis_unreachable"
-        return Response(json.dumps({"code": code}), 200 if ready else 503, mimetype="application/json")
+        status, data = readiness(ledger, spool, pressure)
+        return Response(json.dumps(data), status, mimetype="application/json")
 
     def metrics() -> Response:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
@@ -34,11 +39,23 @@ def add(app: Flask, ledger: Ledger) -> None:
     app.add_url_rule("/metrics", "metrics", metrics)
 
 
-class LedgerCollector(Collector):
-    """Reads every number from the ledger when asked, so any process can answer for all."""
+def readiness(ledger: Ledger, spool: Spool | None, pressure: Pressure) -> tuple[int, Mapping[str, object]]:
+    """Whether an event sent now would be taken: status and answer."""
+    reachable = ledger.ping()
+    if spool is None or (reachable and not pressure.high and not spool.holding()):
+        return (200, {"code": "ready"}) if reachable else (503, {"code": "redis_unreachable"})
+    if spool.takes():
+        return 200, {"code": "spooling", "spooled": spool.size().events}
+    return 503, {"code": "spool_full" if reachable or spool.holding() else "redis_unreachable"}
 
-    def __init__(self, ledger: Ledger) -> None:
+
+class RouterCollector(Collector):
+    """Reads every number from the ledger and the spool when asked, so any process can answer for all."""
+
+    def __init__(self, ledger: Ledger, spool: Spool | None, pressure: Pressure) -> None:
         self._ledger = ledger
+        self._spool = spool
+        self._pressure = pressure
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -48,17 +65,37 @@ class LedgerCollector(Collector):
             name: (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(name, doc, labels=labels)
             for name, (kind, labels, doc) in METRICS.items()
         }
+        for name, size in {**self._redis(families), **self._disk()}.items():
+            families[f"event_router_{name}"].add_metric([], size)
+        return families.values()
+
+    def _redis(self, families: Mapping[str, CounterMetricFamily | GaugeMetricFamily]) -> Mapping[str, float]:
+        """The ledger's rows into their families; gives its sizes. Little when Redis does not answer."""
+        try:
+            rows, sizes, shut = self._ledger.counts(), self._ledger.sizes(), gates(self._ledger)
+        except Exception as error:  # noqa: BLE001 - what the disk holds must be told whatever Redis does
+            log.warning("metrics.without_redis", error=type(error).__name__)
+            return {"redis_up": 0}
         nouns = {"source": "events", "route": "deliveries"}
-        for (kind, name), states in self._ledger.counts().items():
+        for (kind, name), states in rows.items():
             for state, number in states.items():
                 if state == "waiting":
                     families[f"event_router_{kind}_waiting"].add_metric([name], number)
                 else:
                     families[f"event_router_{kind}_{nouns[kind]}_total"].add_metric([name, state], number)
-        for what, size in self._ledger.sizes().items():
-            families[f"event_router_{what}"].add_metric([], size)
-        for gate in gates(self._ledger):
+        for gate in shut:
             families["event_router_gate_shut"].add_metric([gate.name, gate.mode], float(gate.mode != "flowing"))
             families["event_router_gate_parked"].add_metric([gate.name], gate.parked)
             families["event_router_gate_oldest_seconds"].add_metric([gate.name], gate.oldest_parked_s)
-        return families.values()
+        share = {} if self._pressure.share is None else {"redis_memory_share": self._pressure.share}
+        return {**sizes, "redis_up": 1, **share}
+
+    def _disk(self) -> Mapping[str, float]:
+        if self._spool is None:
+            return {}
+        try:
+            size = self._spool.size()
+        except sqlite3.Error as error:
+            log.warning("metrics.without_spool", error=type(error).__name__)
+            return {}
+        return {"spooled": size.events, "spooled_bytes": size.bytes, "spooled_oldest_seconds": size.oldest_s}

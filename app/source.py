@@ -66,6 +66,8 @@ class Source:
     secret_parameter: str = "secret"
     max_body_bytes: int = 262_144
     max_depth: int = 64
+    order: bool = True  #: whether events of one subject are worked in their order
+    when_full: str = "spool"  #: or "refuse": what happens to events while Redis is full
 
     @cached_property
     def _known(self) -> tuple[bytes, ...]:
@@ -74,6 +76,12 @@ class Source:
     @cached_property
     def _header_key(self) -> str:
         return self.secret_header.upper().replace("-", "_")
+
+    def ordered(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+        """The envelopes as this source wants them worked: without order, none has a subject to be ordered by."""
+        if self.order:
+            return envelopes
+        return [dataclasses.replace(envelope, subject=None) for envelope in envelopes]
 
     def verify(self, header: Callable[[str], str], parameter: Callable[[str], str]) -> None:
         """Let a request pass that knows one of our secrets, in any of the places where senders can put it.
@@ -161,6 +169,10 @@ _LIMITS: Final[dict[str, fields.Field[Any]]] = {
     "max_depth": fields.Integer(strict=True, validate=validate.Range(4, 500)),
     "trusted_proxies": fields.Integer(strict=True, validate=validate.Range(0, 10)),
 }
+_FLOW: Final[dict[str, fields.Field[Any]]] = {
+    "order": fields.Boolean(truthy={True}, falsy={False}),
+    "when_full": fields.String(validate=validate.OneOf(["spool", "refuse"], error="Must be spool or refuse.")),
+}
 _WEBHOOK: Final[dict[str, fields.Field[Any]]] = {
     "max_body_bytes": fields.Integer(strict=True, validate=validate.Range(1024, 64 * 1024 * 1024)),
 }
@@ -176,7 +188,7 @@ _ORIGINS: Final[dict[str, fields.Field[Any]]] = {
 def _entry_schema(kind: Kind) -> Schema:
     """What an entry of that kind may say."""
     known_by = "write_keys" if kind.write_keys else "secrets"
-    entry: dict[str, fields.Field[Any]] = {"kind": fields.Raw(), known_by: _ENV_NAMES[known_by], **_LIMITS}
+    entry: dict[str, fields.Field[Any]] = {"kind": fields.Raw(), known_by: _ENV_NAMES[known_by], **_LIMITS, **_FLOW}
     if kind.write_keys:
         entry |= _ORIGINS
     else:

@@ -15,13 +15,12 @@ import structlog
 from app import body as bodies
 from app.doors import RETRY_AFTER, Answer, not_taken
 from app.incoming import Incoming
+from app.intake import Intake
 from app.source import Refusal, Source, basic_user
 from app.sources import segment
 from app.sources.segment import BATCHES, CALLS, Call, Invalid
 from tasks.envelope import Envelope
 from tasks.errors import QueueFull, QueueUnavailable
-from tasks.ledger import Ledger
-from tasks.queue import Queue
 
 log: Final = structlog.get_logger("app.tracking")
 
@@ -41,12 +40,11 @@ _CORS: Final = {
 class Tracking:
     """The door for Segment's client libraries; which source it is, the write key says."""
 
-    def __init__(self, sources: Mapping[str, Source], queue: Queue, ledger: Ledger) -> None:
+    def __init__(self, sources: Mapping[str, Source], intake: Intake) -> None:
         self._sources = [source for source in sources.values() if source.write_keys]
         self._origins = {origin for source in self._sources for origin in source.allowed_origins}
         self._max_depth = max((source.max_depth for source in self._sources), default=0)
-        self._queue = queue
-        self._ledger = ledger
+        self._intake = intake
 
     def __call__(self, incoming: Incoming, path: str) -> Answer:
         """Take one call. Raises Refusal."""
@@ -77,7 +75,7 @@ class Tracking:
         source = self._source(incoming, body)
         call = Call(source.name, datetime.now(UTC), incoming.client(source.trusted_proxies), body.get("sentAt"))
         try:
-            self._take(_unwrapped(call, path, body))
+            self._take(source, _unwrapped(call, path, body))
         except Refusal as refusal:
             refusal.source = source.name
             raise
@@ -96,15 +94,15 @@ class Tracking:
             raise Refusal(401, "invalid_write_key", "no source has this write key")
         return found
 
-    def _take(self, events: Sequence[Envelope | Invalid]) -> None:
-        good = [event for event in events if isinstance(event, Envelope)]
+    def _take(self, source: Source, events: Sequence[Envelope | Invalid]) -> None:
+        good = source.ordered([event for event in events if isinstance(event, Envelope)])
         bad = [event for event in events if isinstance(event, Invalid)]
         try:
             if good:
-                self._queue.accept(good)
+                self._intake.accept(good)
             if bad:
                 errors = [f"Segment discards such an event as {each.code}" for each in bad]
-                self._ledger.reject([each.envelope for each in bad], errors)
+                self._intake.reject([each.envelope for each in bad], errors)
         except QueueFull as error:
             refusal = not_taken(error, full=429)
             refusal.headers["X-RateLimit-Reset"] = RETRY_AFTER

@@ -1,4 +1,4 @@
-"""POST /webhooks/<source>[/<event name>]: answered 2xx only once Redis has the event."""
+"""POST /webhooks/<source>[/<event name>]: answered 2xx only once Redis, or the disk, has the event."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,9 +7,9 @@ from typing import Final
 from app import body as bodies
 from app.doors import Answer, not_taken
 from app.incoming import Incoming
+from app.intake import Intake
 from app.source import Refusal, Source
 from tasks.errors import QueueFull, QueueUnavailable
-from tasks.queue import Queue
 
 PREFIX: Final = "/webhooks/"
 #: Segment's Webhooks destination can be set to each of them.
@@ -19,9 +19,9 @@ _SIGNED_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 class Webhooks:
     """The door for senders that post to an address of their own."""
 
-    def __init__(self, sources: Mapping[str, Source], queue: Queue) -> None:
+    def __init__(self, sources: Mapping[str, Source], intake: Intake) -> None:
         self._sources = sources
-        self._queue = queue
+        self._intake = intake
 
     def __call__(self, incoming: Incoming, path: str) -> Answer:
         """Verify, unwrap, accept. Raises Refusal."""
@@ -45,9 +45,9 @@ class Webhooks:
             source.verify_signature(incoming.header("X_SIGNATURE"), raw)
         assert source.unwrap is not None  # noqa: S101 - the caller has looked
         body = bodies.parse(raw, source.max_depth)
-        envelopes = source.unwrap(source.name, body, event_name or None, datetime.now(UTC))
+        envelopes = source.ordered(source.unwrap(source.name, body, event_name or None, datetime.now(UTC)))
         try:
-            fresh = self._queue.accept(envelopes)
+            fresh = self._intake.accept(envelopes)
         except (QueueFull, QueueUnavailable) as error:
             raise not_taken(error, full=503) from None
         ids = [envelope.id for envelope in envelopes]

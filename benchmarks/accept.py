@@ -210,6 +210,7 @@ def web(program: Program, given: argparse.Namespace, redis_url: str, folder: Pat
         "REDIS_URL": redis_url,
         "ENCHARGE_WEBHOOK_SECRET": SECRET,
         "ENCHARGE_WRITE_KEY": "benchmark",
+        "SPOOL_FOLDER": str(folder / "spool"),
     }
     log = folder / f"{program.target}.log"
     command = [*web_command(port)[:-1], *shlex.split(given.granian), program.target]

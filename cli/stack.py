@@ -125,6 +125,7 @@ def running(environ: Mapping[str, str], folder: Path, ports: Mapping[str, int]) 
         web_port = pick_port(ports.get("web"))
         env = dict(environ)
         env["REDIS_URL"] = server.url
+        env.setdefault("SPOOL_FOLDER", str((folder / "spool").resolve()))
         secret = env.setdefault("ENCHARGE_WEBHOOK_SECRET", secrets.token_urlsafe(24))
         sandbox_url = None
         sandbox_port = 0

@@ -51,7 +51,7 @@ def up(environ: dict[str, str]) -> None:
 def _environment_file(stack: Stack) -> Path:
     """What commands need to find this router, for a shell to read; for this user only, as it holds secrets."""
     file = stack.folder / "environment"
-    names = ("REDIS_URL", "ENCHARGE_WEBHOOK_SECRET", "ENCHARGE_WRITE_KEY", "ENCHARGE_API_KEY")
+    names = ("REDIS_URL", "SPOOL_FOLDER", "ENCHARGE_WEBHOOK_SECRET", "ENCHARGE_WRITE_KEY", "ENCHARGE_API_KEY")
     values = {name: stack.environ[name] for name in names if name in stack.environ}
     values |= {"ENCHARGE_INGEST_URL": stack.environ.get("ENCHARGE_INGEST_URL", ""), "EVENT_ROUTER_URL": stack.web_url}
     file.touch(mode=0o600)

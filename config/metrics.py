@@ -35,4 +35,13 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "event_router_gate_oldest_seconds": ("gauge", ("gate",), "Age of the oldest event that waits at a gate."),
     "event_router_dead_letters": ("gauge", (), "Dead letters kept, quarantined messages included."),
     "event_router_queue_length": ("gauge", (), "Tickets in Celery's queue."),
+    "event_router_redis_up": ("gauge", (), "1 when Redis answers; without it, only what follows is told."),
+    "event_router_redis_memory_share": (
+        "gauge",
+        (),
+        "Used share of Redis' maxmemory, 0 without a limit; REDIS_HIGH_WATER is about it.",
+    ),
+    "event_router_spooled": ("gauge", (), "Events that wait on this machine's disk for Redis to take them."),
+    "event_router_spooled_bytes": ("gauge", (), "Bytes that they take there; SPOOL_MAX_BYTES is the most."),
+    "event_router_spooled_oldest_seconds": ("gauge", (), "Age of the oldest of them."),
 }

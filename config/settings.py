@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from config.problems import ConfigurationRefused
 
 CONFIG_FOLDER: Final = Path(__file__).resolve().parent
+#: Room for a few events of the largest size.
+_LEAST_SPOOL: Final = 1_048_576
 
 
 def _text(value: str) -> str:
@@ -32,7 +34,7 @@ def _whole_or_none(value: str) -> int:
 def _share(value: str) -> float:
     number = float(value)
     if not 0 < number <= 1:
-        raise ValueError("must be a share above 0, at most 1")
+        raise ValueError("must be a number above 0, at most 1")
     return number
 
 
@@ -40,6 +42,13 @@ def _seconds(value: str) -> float:
     number = float(value)
     if not 0 < number < float("inf"):
         raise ValueError("must be a number of seconds above 0")
+    return number
+
+
+def _bytes_of_spool(value: str) -> int:
+    number = int(value)
+    if number != 0 and number < _LEAST_SPOOL:
+        raise ValueError(f"must be 0 (no spool) or a whole number of {_LEAST_SPOOL} or more")
     return number
 
 
@@ -141,7 +150,7 @@ class Settings:
     )
     max_waiting: int = setting(
         "MAX_WAITING",
-        "Events that may wait (for a worker, in work, for a retry); above it the endpoint answers 503.",
+        "Events that may wait (for a worker, in work, for a retry) in Redis; those beyond it are spooled, or refused.",
         _whole,
         "200000",
     )
@@ -153,7 +162,25 @@ class Settings:
         "1000",
     )
     accept_timeout_s: float = setting(
-        "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it answers 503.", _seconds, "0.5"
+        "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it spools the event.", _seconds, "0.05"
+    )
+    spool_folder: Path = setting(
+        "SPOOL_FOLDER",
+        "Where web processes keep events while Redis takes none: on a local disk, shared by those of one machine.",
+        Path,
+        "var/spool",
+    )
+    spool_max_bytes: int = setting(
+        "SPOOL_MAX_BYTES",
+        "Most that the spool takes; what is beyond is refused. 0 = no spool.",
+        _bytes_of_spool,
+        "268435456",
+    )
+    redis_high_water: float = setting(
+        "REDIS_HIGH_WATER",
+        "Used share of Redis' maxmemory from which the endpoint spools, or refuses, until it is 0.1 lower.",
+        _share,
+        "0.8",
     )
     worker_concurrency: int = setting("WORKER_CONCURRENCY", "Threads of one worker process.", _whole, "16")
     lease_s: float = setting(

@@ -8,6 +8,7 @@ is one string (RESP, https://redis.io/docs/latest/develop/reference/protocol-spe
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ class KeptScript:
     """Calls a script with EVALSHA. Safe to share between threads.
 
     A call that fails for a lost connection is made once more on a new one: the connection may have gone while nobody
-    used it. So the script must bear being run twice.
+    used it. So the script must bear being run twice. Not when half of the client's time-out has gone by, so that both
+    tries together take hardly longer than one may.
     """
 
     def __init__(self, client: Any, script: bytes) -> None:
@@ -32,6 +34,7 @@ class KeptScript:
         parts = [b"EVALSHA", self._sha, b"0", *args]
         command = b"".join([b"*%d\r\n" % len(parts), *map(_bulk, parts)])
         lost = False
+        begun = time.monotonic()
         while True:
             try:
                 return self._call(command)
@@ -40,9 +43,12 @@ class KeptScript:
             except redis.exceptions.NoScriptError:
                 self._client.script_load(self._script)
             except redis.ConnectionError:
-                if lost:
+                if lost or time.monotonic() - begun > self._timeout_s() / 2:
                     raise
                 lost = True
+
+    def _timeout_s(self) -> float:
+        return self._client.connection_pool.connection_kwargs.get("socket_timeout") or float("inf")
 
     def _call(self, command: bytes) -> Any:
         connection = getattr(self._own, "connection", None)

@@ -1,12 +1,12 @@
 -- Write down how the deliveries of one event went; give the lease back unless more follow; say who is next.
 -- ARGV  queue, id, owner, lease in microseconds, seconds to remember a settled id, ended events to keep, longest envelope
---       kept, '1' when more follow, '1' when the caller takes the next event of the line at once, the gates' policy (7),
+--       kept, '1' when more follow, '1' when the caller takes the next event at once, the gates' policy (7),
 --       number of verdicts, then destination, verdict, wait in microseconds for each,
 --       then for each delivery route, state, delay in microseconds, record, order, failure, number of fields, the fields
 --       that it has written.
 --       States: pending, retrying, held, parked:<gate>, delivered, filtered, dead
 -- Gives {the event's state, or 'stale' when the lease went to somebody else and nothing was written; unsent tickets;
---        changed gates; and when the caller takes the next event: shut gates, the event}
+--        changed gates; and when the caller takes the next event of the line or a lane: shut gates, the event}
 local id, owner, lease, remember = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local keep, longest, more, take = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1'
 local policy = {
@@ -23,6 +23,15 @@ if more and redis.call('HGET', event, 'state') ~= 'running' then
   return {'stale', unsent, changed}
 end
 local subject, accepted_at = unpack(redis.call('HMGET', event, 'subject', 'at'))
+
+local following = nil
+if take then
+  take_held = function(other)
+    if following or other == id or redis.call('HGET', event_key(other), 'crashes') then return false end
+    following = taken(other, owner, lease)
+    return true
+  end
+end
 
 local asked = {}
 for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
@@ -154,7 +163,7 @@ else
 end
 
 -- The event has been worked on: the next one in its subject's line may be.
-local line, following = subject and line_key(subject), nil
+local line = subject and line_key(subject)
 if line and redis.call('LINDEX', line, 0) == id then
   redis.call('LPOP', line)
   local next_ = redis.call('LINDEX', line, 0)
@@ -162,13 +171,14 @@ if line and redis.call('LINDEX', line, 0) == id then
     redis.call('LPOP', line)
     next_ = redis.call('LINDEX', line, 0)
   end
-  if next_ and take and not redis.call('HGET', event_key(next_), 'crashes') then
+  if next_ and take and not following and not redis.call('HGET', event_key(next_), 'crashes') then
     following = taken(next_, owner, lease)
   elseif next_ then
     wake(next_)
   end
 end
 if again then wake_in_line(id) end
+take_held = nil
 for gate in pairs(asked) do let_go(gate) end
 final = redis.call('HGET', event, 'state')
 if following then

@@ -105,6 +105,15 @@ def test_accepted_then_duplicate(client: FlaskClient, queue: FakeQueue) -> None:
     assert [envelope.event for envelope in queue.seen.values()] == [EVENT]
 
 
+def test_a_source_without_order(queue: FakeQueue) -> None:
+    """Its events have no subject, so nothing waits for its turn; by default they have one."""
+    for order in (True, False):
+        source = Source(name="encharge", unwrap=encharge.unwrap, secrets=(SECRET,), order=order)
+        client = create_app({"encharge": source}, queue, fake_ledger()).test_client()
+        assert answered(post(client, {**EVENT, "order": order})) == (200, "accepted")
+    assert [envelope.subject is None for envelope in queue.seen.values()] == [False, True]
+
+
 def test_a_webhook_names_its_event_in_the_path(client: FlaskClient, queue: FakeQueue) -> None:
     """Slashes in a tag included."""
     body = {"endUserData": [{"id": "1"}, {"id": "2"}], "eventPayload": {"tag": "a/b"}}
@@ -220,6 +229,7 @@ def test_not_ready_without_redis(queue: FakeQueue) -> None:
     assert client.get("/readyz").status_code == 503
     assert client.get("/readyz").get_json() == {"code": "redis_unreachable"}
     assert client.get("/livez").status_code == 200
+    assert "event_router_redis_up 0.0" in client.get("/metrics").text
 
 
 def test_metrics(queue: FakeQueue) -> None:

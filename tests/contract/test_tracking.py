@@ -170,6 +170,14 @@ def test_content_is_never_a_client_error(client: FlaskClient, ledger: Ledger, it
     assert (counts["accepted"], counts["dead"], counts["waiting"]) == (2, 1, 1)
 
 
+def test_a_source_without_order(ledger: Ledger) -> None:
+    """Its events have no subject, so nothing waits for its turn."""
+    sources = {"website": Source("website", None, write_keys={"web": "WK"}, order=False)}
+    client = create_app(sources, RedisQueue(ledger), ledger).test_client()
+    client.post("/v1/batch", json={"batch": [TRACK]}, headers=BASIC)
+    assert [event["subject"] for event in events(ledger)] == [None]
+
+
 def test_limits_of_a_batch(client: FlaskClient, ledger: Ledger) -> None:
     """2,500 events are taken with few tickets; 2,501 and none are one dead letter each."""
     batch = [{"type": "page", "userId": f"u{number}", "messageId": str(number)} for number in range(2501)]

@@ -37,6 +37,7 @@ class Router(Parts):
             "PYTHONPATH": os.pathsep.join((str(HERE), self.environ["PYTHONPATH"])),
             "ENCHARGE_WEBHOOK_SECRET": SECRET,
             "ACCEPT_TIMEOUT_S": "2",
+            "SPOOL_FOLDER": str(folder / "spool"),
             **settings,
         }
         self.session = requests.Session()

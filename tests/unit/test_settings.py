@@ -82,6 +82,9 @@ def test_another_broker() -> None:
     [
         ("MAX_WAITING", "0", "must be a whole number of 1 or more (it is '0')"),
         ("MAX_WAITING", "1.5", "must be a number (it is '1.5')"),
+        ("SPOOL_MAX_BYTES", "4096", "must be 0 (no spool) or a whole number of 1048576 or more (it is '4096')"),
+        ("REDIS_HIGH_WATER", "80", "must be a number above 0, at most 1 (it is '80')"),
+        ("REDIS_HIGH_WATER", "0", "must be a number above 0, at most 1 (it is '0')"),
         ("LEASE_S", "soon", "must be a number (it is 'soon')"),
         ("LEASE_S", "nan", "must be a number of seconds above 0 (it is 'nan')"),
         ("LEASE_S", "inf", "must be a number of seconds above 0 (it is 'inf')"),

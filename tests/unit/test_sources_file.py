@@ -41,6 +41,8 @@ sources:
     secret_parameter: key
     max_body_bytes: 4096
     max_depth: 8
+    order: false
+    when_full: refuse
 """
 
 
@@ -57,6 +59,8 @@ def test_good(tmp_path: Path) -> None:
         secret_parameter="key",
         max_body_bytes=4096,
         max_depth=8,
+        order=False,
+        when_full="refuse",
     )
 
 
@@ -88,6 +92,8 @@ sources:
     kind: letters
     secrets: []
     max_depth: 1000
+    order: "no"
+    when_full: drop
     secret_header: "X Key"
     colour: red
   other:
@@ -100,10 +106,12 @@ sources:
         "sources.yaml:7: sources.main.kind: No kind of this name; there are: encharge, segment, segment_webhook.",
         "sources.yaml:8: sources.main.secrets: Name at least one environment variable.",
         "sources.yaml:9: sources.main.max_depth: Must be greater than or equal to 4 and less than or equal to 500.",
-        "sources.yaml:10: sources.main.secret_header: Not a header's name.",
-        "sources.yaml:11: sources.main.colour: Unknown field.",
-        "sources.yaml:12: sources.other.kind: Missing data for required field.",
-        "sources.yaml:13: sources.other.secrets: Not a valid list.",
+        "sources.yaml:10: sources.main.order: Not a valid boolean.",
+        "sources.yaml:11: sources.main.when_full: Must be spool or refuse.",
+        "sources.yaml:12: sources.main.secret_header: Not a header's name.",
+        "sources.yaml:13: sources.main.colour: Unknown field.",
+        "sources.yaml:14: sources.other.kind: Missing data for required field.",
+        "sources.yaml:15: sources.other.secrets: Not a valid list.",
     ]
 
 
