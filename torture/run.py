@@ -24,8 +24,10 @@ from torture.storm import Record, Storm
 _CALM_S: Final = 3.0
 _LEAST_STORM_S: Final = 5.0
 _EVENTS_A_SECOND: Final = 25
-#: Beyond the time that was asked for: how much longer a slow settlement may take before it counts as stuck.
-_PATIENCE_S: Final = 60.0
+#: When for so long not one event has ended, those that are left are stuck.
+_PATIENCE_S: Final = 30.0
+#: So much longer than asked for may a run take that only is slow.
+_MOST_LONGER: Final = 2.0
 _A_READ: Final = 500
 
 
@@ -81,12 +83,10 @@ def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callabl
             watch.look()
         calm_at = time.monotonic()
         storm.join()
-        deadline = begun + options.seconds + _PATIENCE_S
-        while load.running() and time.monotonic() < deadline:
+        deadline = begun + options.seconds * _MOST_LONGER
+        while (load.running() or not watch.settled()) and watch.moves() and time.monotonic() < deadline:
             watch.look()
-        load.finish(max(0.0, deadline - time.monotonic()))
-        while not watch.settled() and time.monotonic() < deadline:
-            watch.look()
+        load.finish(0.0)
         settled_s = time.monotonic() - calm_at
         return _outcome(options, router, watch, time.monotonic() - begun, settled_s)
 
@@ -102,7 +102,7 @@ class _Watch:
         self.came: list[Arrival] = []
         self._calls = 0
         self._say = say
-        self._begun = time.monotonic()
+        self._begun = self._moved_at = time.monotonic()
 
     def look(self) -> None:
         """Once a second."""
@@ -121,7 +121,12 @@ class _Watch:
             if calls[0]["seq"] != self._calls + 1:
                 raise NotInTime("the sandbox has forgotten calls that were not read yet")
             self._calls = calls[-1]["seq"]
+            self._moved_at = time.monotonic()
             self.came += arrivals(calls)
+
+    def moves(self) -> bool:
+        """Whether anything has arrived or ended lately."""
+        return time.monotonic() - self._moved_at < _PATIENCE_S
 
     def settled(self) -> bool:
         """Whether every event that was taken has ended; reads those that had not."""
@@ -130,6 +135,8 @@ class _Watch:
             some = ids[first : first + _A_READ]
             for id_, event in zip(some, self.router.ledger_events(some), strict=True):
                 self.ends[id_] = _end(event)
+                if _has_ended(self.ends[id_]):
+                    self._moved_at = time.monotonic()
         return all(_has_ended(self.ends[id_]) for id_ in ids)
 
 
