@@ -14,7 +14,7 @@ from types import FrameType
 import click
 
 from torture import report
-from torture.faults import known
+from torture.faults import clock_possible
 from torture.parts import NotInTime
 from torture.run import Options, run
 
@@ -33,7 +33,7 @@ def main(seconds: float, seed: int | None, events: int | None, subjects: int, fi
     """Run, show, write down."""
     seed = random.randrange(_LONGEST_SEED) if seed is None else seed  # noqa: S311 - faults, not secrets
     click.echo(f"seed {seed}")
-    if "clock" not in known():
+    if not clock_possible():
         click.echo("clock: not possible here (no libfaketime)")
     folder = Path("var/torture").resolve() / f"seed-{seed}"
     shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from torture import checks
 from torture.arrivals import Arrival, arrivals
 from torture.checks import Double, End, Finding
 from torture.events import posts
-from torture.faults import known
+from torture.faults import CLOCK, clock_possible, known
 from torture.load import Load, Taken
 from torture.parts import NotInTime
 from torture.plan import plan
@@ -72,6 +72,8 @@ def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callabl
         router.know_people(options.subjects)
         span_s = max(_LEAST_STORM_S, options.seconds - _reserve_s(options.seconds))
         planned = plan(dice, tuple(each.kind for each in kinds.values()), span_s)
+        if not clock_possible():
+            planned = [fault for fault in planned if fault.kind != CLOCK]
         events = options.events or round(span_s * _EVENTS_A_SECOND)
         name = f"t{options.seed}-{time.time_ns() // 1_000_000_000:x}"
         load = Load(router, posts(dice, events, options.subjects), span_s + _CALM_S, name)
