@@ -152,7 +152,7 @@ class Bench:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--seconds", type=float, default=60, help="the outage; the calm before is as long, at most 60 s"
+        "--seconds", type=float, default=60, help="the outage; the calm before it: at most 60"
     )
     parser.add_argument("--rate", type=float, default=100, help="events a second")
     parser.add_argument("--limit", type=float, default=300, help="A's limit, requests a second")
