@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.ledger import StoredEvent
+from tasks.verify import verify
 from torture import checks
 from torture.arrivals import Arrival, arrivals
 from torture.checks import Double, End, Finding
@@ -160,6 +161,7 @@ def _outcome(options: Options, router: Router, watch: _Watch, took_s: float, set
         *checks.order(watch.came),
         *checks.unexplained(doubles),
         *checks.equation(counts, load.taken, watch.ends),
+        *checks.walked(router.insist(lambda: verify(router.connection.ledger))),
         *(Finding("not survived", f"{fault.kind}({fault.target})", fault.error) for fault in faults if fault.error),
         *(Finding("broken", "senders", error) for error in load.errors),
         *(Finding("refused", post.events[0].tag, f"never taken, by {post.way}") for post in load.never),
