@@ -27,6 +27,6 @@ USER 10001
 WORKDIR /tmp
 EXPOSE 8080
 # Not to be exposed without a proxy that buffers request bodies: docs/adr/0004-web-server.md
-CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8080", "--http", "1", "--no-ws", \
+CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8080", "--http", "1", "--http1-buffer-size", "65536", "--no-ws", \
      "--workers", "2", "--blocking-threads", "4", "--respawn-failed-workers", "--workers-kill-timeout", "20", \
      "app.wsgi:app"]

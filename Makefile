@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo up test lint fix bench torture docs lock
+.PHONY: help venv demo up test lint fix bench torture fuzz audit docs lock
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
@@ -43,6 +43,12 @@ bench: venv ## accept path beside Flask + task.delay(), one run, ratios; then ho
 torture: venv ## kill, cut, fill and slow a whole router, then check its promise; SECONDS=1800 for long, SEED=7 again
 	$(BIN)/python -m torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(EVENTS),--events $(EVENTS)) $(if $(SUBJECTS),--subjects $(SUBJECTS))
+
+fuzz: venv ## damaged input to each door, or to DOOR=webhooks|signed|tracking|health|queue|parsers, for SECONDS=30
+	$(BIN)/python benchmarks/fuzz.py --seconds $(or $(SECONDS),30) $(if $(DOOR),--door $(DOOR)) $(if $(SEED),--seed $(SEED))
+
+audit: venv ## known vulnerabilities of the locked versions
+	$(PYTHON) .ci/audit.py
 
 docs: venv ## write the generated pages again
 	$(BIN)/python docs/generate.py

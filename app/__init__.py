@@ -24,13 +24,14 @@ def create_app(
     ledger: Ledger,
     spool: Spool | None = None,
     pressure: Pressure | None = None,
+    metrics_token: str = "",
 ) -> Flask:
     """The web application; everything it needs is handed in. Without a spool, what Redis does not take is refused."""
     app = Flask("event-router", static_folder=None)
     pressure = pressure or Pressure()
     refusing = [source.name for source in sources.values() if source.when_full == "refuse"]
     intake = Intake(queue, ledger, spool, pressure, refusing)
-    health.add(app, ledger, spool, pressure)
+    health.add(app, ledger, spool, pressure, metrics_token)
     app.register_error_handler(HTTPException, _error)
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, intake),

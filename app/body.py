@@ -2,17 +2,15 @@
 
 import json
 import math
-import re
 import zlib
 from typing import Any, Final, NoReturn
 
 from app.incoming import Incoming, too_large
 from app.source import Refusal
+from tasks.json_depth import deeper_than
 
 _JSON_TYPES: Final = frozenset({"application/json", "text/json"})
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
-#: A string that is never closed runs to the end, so that no place is looked at twice.
-_STRING_OR_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 def read(incoming: Incoming, max_bytes: int) -> bytes:
@@ -38,7 +36,7 @@ def parse(body: bytes, max_depth: int) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise Refusal(400, "invalid_json", "the body is not UTF-8") from None
-    if _deeper_than(text, max_depth):
+    if deeper_than(text, max_depth):
         raise Refusal(400, "too_deep", f"the body is nested deeper than {max_depth}")
     try:
         return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
@@ -56,22 +54,6 @@ def _finite(text: str) -> float:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _deeper_than(text: str, max_depth: int) -> bool:
-    """Whether brackets outside of strings nest deeper; counted before parsing, so that depth costs no stack."""
-    if text.count("[") + text.count("{") <= max_depth:
-        return False
-    depth = 0
-    for token in _STRING_OR_BRACKET.finditer(text):
-        bracket = token[0]
-        if bracket in "[{":
-            depth += 1
-            if depth > max_depth:
-                return True
-        elif bracket in "]}":
-            depth -= 1
-    return False
 
 
 def _unpacked(body: bytes, max_bytes: int) -> bytes:

@@ -39,7 +39,7 @@ def build(environ: Mapping[str, str]) -> Flask:
         patient = web_ledger(settings, _PATIENT_S)
         queue = queue_for(settings, patient)
         Drainer(disk, queue, patient, pressure, quick_s=settings.accept_timeout_s).start()
-    return create_app(known, queue_for(settings, ledger), ledger, disk, pressure)
+    return create_app(known, queue_for(settings, ledger), ledger, disk, pressure, settings.metrics_token)
 
 
 def configuration(environ: Mapping[str, str]) -> tuple[Settings, dict[str, sources.Source]]:

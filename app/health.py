@@ -1,11 +1,13 @@
 """Is it alive, is it ready, and what does it count: /livez, /readyz, /metrics."""
 
+import hmac
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -14,13 +16,16 @@ from app.pressure import Pressure
 from app.spool import Spool
 from config.metrics import METRICS
 from tasks.gates import gates
+from tasks.heartbeat import Heartbeats
 from tasks.ledger import Ledger
 
 log = structlog.get_logger("app.health")
 
+_THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
-def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure) -> None:
-    """Register the three addresses."""
+
+def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure, metrics_token: str = "") -> None:
+    """Register the three addresses; without a token, /metrics is for this machine only."""
     registry = CollectorRegistry()
     registry.register(RouterCollector(ledger, spool, pressure))
 
@@ -32,6 +37,8 @@ def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure) -> 
         return Response(json.dumps(data), status, mimetype="application/json")
 
     def metrics() -> Response:
+        if not _may_read_metrics(metrics_token):
+            return Response('{"code": "unauthorized"}', 401, {"WWW-Authenticate": "Bearer"}, "application/json")
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     app.add_url_rule("/livez", "livez", livez)
@@ -49,6 +56,16 @@ def readiness(ledger: Ledger, spool: Spool | None, pressure: Pressure) -> tuple[
     return 503, {"code": "spool_full" if reachable or spool.holding() else "redis_unreachable"}
 
 
+def _may_read_metrics(token: str) -> bool:
+    if token:
+        given = request.headers.get("Authorization", "").partition(" ")
+        known = hmac.compare_digest(given[2].strip().encode("utf-8", "replace"), token.encode())
+        return known and given[0].lower() == "bearer"
+    # Behind a proxy on this machine everybody seems to be local; proxies say for whom they ask.
+    forwarded = any(name in request.headers for name in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded"))
+    return not forwarded and request.remote_addr in _THIS_MACHINE
+
+
 class RouterCollector(Collector):
     """Reads every number from the ledger and the spool when asked, so any process can answer for all."""
 
@@ -56,6 +73,7 @@ class RouterCollector(Collector):
         self._ledger = ledger
         self._spool = spool
         self._pressure = pressure
+        self._heartbeats = Heartbeats(ledger.client)
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -88,7 +106,14 @@ class RouterCollector(Collector):
             families["event_router_gate_parked"].add_metric([gate.name], gate.parked)
             families["event_router_gate_oldest_seconds"].add_metric([gate.name], gate.oldest_parked_s)
         share = {} if self._pressure.share is None else {"redis_memory_share": self._pressure.share}
-        return {**sizes, "redis_up": 1, **share}
+        return {**sizes, **self._workers(), "redis_up": 1, **share}
+
+    def _workers(self) -> dict[str, float]:
+        known = self._heartbeats.workers()
+        return {
+            "workers": sum(worker.alive for worker in known),
+            "worker_silent_seconds": max((worker.silent_s for worker in known), default=0.0),
+        }
 
     def _disk(self) -> Mapping[str, float]:
         if self._spool is None:

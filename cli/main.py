@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli import check, dead, demo, evaluate, explain, gates, importing, ledger, sandbox, send, up
+from cli import check, dead, demo, evaluate, explain, gates, importing, ledger, sandbox, send, up, workers
 from config.problems import ConfigurationRefused
 
 
@@ -43,5 +43,6 @@ for command in (
     sandbox.sandbox,
     send.send,
     up.up,
+    workers.workers,
 ):
     main.add_command(command)

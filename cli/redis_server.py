@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -28,22 +29,28 @@ class Server:
     process: "subprocess.Popen[bytes] | None" = None
 
 
-def ensure(environ: Mapping[str, str], folder: Path) -> Server:
-    """Find or start a server whose append-only file is in `folder`; one that an earlier run left is taken over."""
+def ensure(environ: Mapping[str, str], folder: Path, *, guarded: bool = False) -> Server:
+    """Find or start a server whose append-only file is in `folder`; one that an earlier run left is taken over.
+
+    `guarded` = with a password, as other users of this machine reach its port too.
+    """
     if environ.get("REDIS_URL"):
         return Server(environ["REDIS_URL"], "the Redis of REDIS_URL", ours=False)
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     note = folder / "server.json"
-    left = _left_by_earlier_run(note, folder)
+    password = _password(folder / "redis.conf") if guarded else ""
+    left = _left_by_earlier_run(note, folder, password)
     if left is not None:
         return left
-    binary = _binary()
+    path = binary()
     # The port of an earlier run, if it is free: whoever still knows it finds the server again.
     port = pick_port(_noted_port(note))
     process = subprocess.Popen(
         [
-            binary,
+            path,
+            *([str(folder / "redis.conf")] if password else []),
             *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
@@ -57,12 +64,12 @@ def ensure(environ: Mapping[str, str], folder: Path) -> Server:
     note.write_text(json.dumps({"port": port, "pid": process.pid}))
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
-        if _answers(port):
-            return Server(_url(port), binary, ours=True, process=process)
+        if _answers(_url(port, password)):
+            return Server(_url(port, password), path, ours=True, process=process)
         time.sleep(0.02)
     process.kill()
     process.wait()
-    raise click.ClickException(f"{binary} did not start; see {folder / 'server.log'}")
+    raise click.ClickException(f"{path} did not start; see {folder / 'server.log'}")
 
 
 def stop(server: Server) -> None:
@@ -92,6 +99,14 @@ def pick_port(wished: int | None) -> int:
     return free_port()
 
 
+def _password(file: Path) -> str:
+    """The password in a configuration file of ours, made at the first time; a command line would show it to all."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(f"requirepass {secrets.token_urlsafe(24)}\n")
+    return file.read_text().split()[1]
+
+
 def _noted_port(note: Path) -> int | None:
     try:
         return int(json.loads(note.read_text())["port"])
@@ -99,22 +114,21 @@ def _noted_port(note: Path) -> int | None:
         return None
 
 
-def _left_by_earlier_run(note: Path, folder: Path) -> Server | None:
+def _left_by_earlier_run(note: Path, folder: Path, password: str) -> Server | None:
     port = _noted_port(note)
     if port is None:
         return None
     deadline = time.monotonic() + _START_S
-    while (state := _state(port, folder)) == "loading" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return (
-        Server(_url(port), f"the server that an earlier run left on port {port}", ours=True)
-        if state == "ours"
-        else None
-    )
+    for url in dict.fromkeys((_url(port, password), _url(port, ""))):  # it may be older than its password
+        while (state := _state(url, folder)) == "loading" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if state == "ours":
+            return Server(url, f"the server that an earlier run left on port {port}", ours=True)
+    return None
 
 
-def _state(port: int, folder: Path) -> str:
-    client = connect(_url(port), timeout_s=2)
+def _state(url: str, folder: Path) -> str:
+    client = connect(url, timeout_s=2)
     try:
         there = str(client.config_get("dir").get("dir"))
     except redis.BusyLoadingError:
@@ -124,18 +138,19 @@ def _state(port: int, folder: Path) -> str:
     return "ours" if Path(there).resolve() == folder.resolve() else "another"
 
 
-def _answers(port: int) -> bool:
+def _answers(url: str) -> bool:
     try:
-        return bool(connect(_url(port), timeout_s=1).ping())
+        return bool(connect(url, timeout_s=1).ping())
     except redis.RedisError:
         return False
 
 
-def _url(port: int) -> str:
-    return f"redis://127.0.0.1:{port}/0"
+def _url(port: int, password: str) -> str:
+    return f"redis://:{password}@127.0.0.1:{port}/0" if password else f"redis://127.0.0.1:{port}/0"
 
 
-def _binary() -> str:
+def binary() -> str:
+    """The path of a Redis server that runs on this machine. Ends the command when there is none."""
     for name in ("redis-server", "valkey-server"):
         path = shutil.which(name)
         # What stands on the PATH may be a stub, or built for another machine.

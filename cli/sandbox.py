@@ -2,14 +2,20 @@
 
 import click
 
-from sandbox.server import serve
+from sandbox.server import OpenToAll, keys_of, serve
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8900, show_default=True, help="0 = any free one.")
-@click.option("--write-key", default="sandbox-write-key", show_default=True)
-@click.option("--api-key", default="sandbox-api-key", show_default=True)
-def sandbox(host: str, port: int, write_key: str, api_key: str) -> None:
-    """Run a stand-in Encharge: its Ingest and REST APIs, a page that shows what arrived, faults on demand."""
-    serve(host, port, write_key=write_key, api_key=api_key)
+@click.pass_obj
+def sandbox(environ: dict[str, str], host: str, port: int) -> None:
+    """Run a stand-in Encharge: its Ingest and REST APIs, a page that shows what arrived, faults on demand.
+
+    Callers must know the keys of ENCHARGE_WRITE_KEY and ENCHARGE_API_KEY; without them sandbox-write-key and
+    sandbox-api-key. On an address that other machines reach, these two will not do, and the page wants the API key.
+    """
+    try:
+        serve(host, port, keys_of(environ))
+    except OpenToAll as refused:
+        raise click.ClickException(str(refused)) from None

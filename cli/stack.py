@@ -28,7 +28,8 @@ def web_command(port: int) -> list[str]:
     """The web process. Blocking threads: enough that a slow Redis call of one request does not hold the next."""
     return [
         *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "1", "--blocking-threads", "4", "--no-ws", "app.wsgi:app"),
+        *("--workers", "1", "--blocking-threads", "4", "--http", "1", "--http1-buffer-size", "65536"),
+        *("--no-ws", "app.wsgi:app"),
     ]
 
 
@@ -54,12 +55,9 @@ def flower_command(port: int) -> list[str]:
     ]
 
 
-def sandbox_command(port: int, write_key: str, api_key: str) -> list[str]:
-    """The stand-in Encharge."""
-    return [
-        *(sys.executable, "-m", "sandbox", "--port", str(port)),
-        *("--write-key", write_key, "--api-key", api_key),
-    ]
+def sandbox_command(port: int) -> list[str]:
+    """The stand-in Encharge; its keys are those of the environment (ENCHARGE_WRITE_KEY, ENCHARGE_API_KEY)."""
+    return [sys.executable, "-m", "sandbox", "--port", str(port)]
 
 
 @dataclasses.dataclass
@@ -68,6 +66,7 @@ class Process:
 
     name: str
     command: Sequence[str]
+    environ: Mapping[str, str]
     popen: "subprocess.Popen[bytes]"
     log: Path
 
@@ -84,20 +83,20 @@ class Stack:
     secret: str
     processes: dict[str, Process]
 
-    def start(self, name: str, command: Sequence[str]) -> Process:
-        """Start a process; its output goes to <folder>/log/<name>.log."""
+    def start(self, name: str, command: Sequence[str], environ: Mapping[str, str] | None = None) -> Process:
+        """Start a process; its output goes to <folder>/log/<name>.log. `environ`: what only this one gets to know."""
         log = self.folder / "log" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,
-                env=dict(self.environ),
+                env={**self.environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        process = Process(name, command, popen, log)
+        process = Process(name, command, environ or {}, popen, log)
         self.processes[name] = process
         note = {name: {"pid": each.popen.pid, "command": list(each.command)} for name, each in self.processes.items()}
         (self.folder / "processes.json").write_text(json.dumps(note))
@@ -118,9 +117,10 @@ def running(environ: Mapping[str, str], folder: Path, ports: Mapping[str, int]) 
     `ports` gives wished ports by name ("web", "sandbox"); one that is taken, or not given, becomes a free one.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # people's data and secrets are in it
     with _only_one(folder):
         _stop_left_by_earlier_run(folder)
-        server = redis_server.ensure(environ, folder / "redis")
+        server = redis_server.ensure(environ, folder / "redis", guarded=True)
         click.echo(f"Redis    {server.url if server.ours else 'as set in REDIS_URL'} ({server.what})")
         web_port = pick_port(ports.get("web"))
         env = dict(environ)
@@ -139,7 +139,7 @@ def running(environ: Mapping[str, str], folder: Path, ports: Mapping[str, int]) 
         stack = Stack(env, folder, server, f"http://127.0.0.1:{web_port}", sandbox_url, secret, {})
         try:
             if sandbox_url:
-                stack.start("sandbox", sandbox_command(sandbox_port, *keys))
+                stack.start("sandbox", sandbox_command(sandbox_port))
             stack.start("web", web_command(web_port))
             stack.start("worker", WORKER)
             wait_ready(stack)

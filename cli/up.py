@@ -1,5 +1,7 @@
 """event-router up: the whole router on this machine, until Ctrl-C."""
 
+import os
+import secrets
 import shlex
 import signal
 import time
@@ -25,12 +27,14 @@ def up(environ: dict[str, str]) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     with running(environ, Path("var/up"), _PORTS) as stack:
         flower_port = pick_port(_PORTS["flower"])
-        flower = stack.start("flower", flower_command(flower_port))
+        # Flower can stop workers, and other users of this machine reach its port too.
+        login = environ.get("FLOWER_BASIC_AUTH") or f"router:{secrets.token_urlsafe(12)}"
+        flower = stack.start("flower", flower_command(flower_port), {"FLOWER_BASIC_AUTH": login})
         while flower.popen.poll() is None and not answers(f"http://127.0.0.1:{flower_port}/healthcheck"):
             time.sleep(0.1)
         click.echo(
             f"web      {stack.web_url}/webhooks/encharge\n"
-            f"Flower   http://127.0.0.1:{flower_port}\n"
+            f"Flower   http://127.0.0.1:{flower_port}  ({login})\n"
             f"Encharge {stack.sandbox_url or 'the account of ENCHARGE_WRITE_KEY'}\n"
             f"logs     {stack.folder}/log\n\n"
             f"Send it an event:\n\n"
@@ -54,8 +58,9 @@ def _environment_file(stack: Stack) -> Path:
     names = ("REDIS_URL", "SPOOL_FOLDER", "ENCHARGE_WEBHOOK_SECRET", "ENCHARGE_WRITE_KEY", "ENCHARGE_API_KEY")
     values = {name: stack.environ[name] for name in names if name in stack.environ}
     values |= {"ENCHARGE_INGEST_URL": stack.environ.get("ENCHARGE_INGEST_URL", ""), "EVENT_ROUTER_URL": stack.web_url}
-    file.touch(mode=0o600)
-    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items() if value))
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+        os.fchmod(opened.fileno(), 0o600)  # it may have been there before, and open to others
+        opened.write("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items() if value))
     return file
 
 
@@ -65,7 +70,7 @@ def _watch(stack: Stack) -> None:
         for name, process in list(stack.processes.items()):
             if process.popen.poll() is not None:
                 click.echo(f"{name} ended with status {process.popen.returncode}; starting it again")
-                stack.start(name, process.command)
+                stack.start(name, process.command, process.environ)
 
 
 def _interrupt(*_: Any) -> None:

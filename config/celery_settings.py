@@ -1,7 +1,10 @@
 """Every Celery setting that we depend on, with its reason; nowhere else is any set."""
 
+import ssl
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
+from config.redis_url import SCHEMES, is_sentinel, sentinels
 from config.settings import Settings
 
 QUEUE: Final = "events"
@@ -10,7 +13,7 @@ QUEUE: Final = "events"
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """What `celery.Celery.conf` is updated with."""
     return {
-        "broker_url": settings.broker,
+        "broker_url": _broker_url(settings.broker),
         # The ledger says what is done, not Celery: acknowledge at once. Late acknowledgement loses messages on
         # kill -9 all the same, runs them twice after a connection blip, and makes a 5.7.0 worker exit when Redis
         # goes away.
@@ -35,6 +38,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_retry": True,
         "broker_connection_max_retries": None,
+        # A Redis that answers with an error (demoted, full, loading) is one to connect to again, not one to end for.
+        "broker_channel_error_retry": True,
         # The tasks that run finish and settle on their own connection to the ledger.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Fewer prefetched tickets after a reconnect would starve the threads; tickets may come twice without harm.
@@ -50,26 +55,50 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _broker_url(url: str) -> str:
+    return sentinels(url).first if is_sentinel(url) else url
+
+
 def _redis_settings(settings: Settings) -> dict[str, Any]:
-    if not settings.broker.startswith(("redis", "unix")):
+    if not settings.broker.startswith(("redis", "unix", *SCHEMES)):
         return {}
-    return {
-        # Messages that would crash stock workers go into quarantine instead.
-        "broker_transport": "tasks.transport:Transport",
-        "broker_transport_options": {
-            # One list: priorities would make four of each queue and starve the lowest.
-            "priority_steps": [0],
-            # Time-outs everywhere, or a half-open connection hangs a worker for ever.
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            # A dead worker's unacknowledged tickets come back after this; the ledger is quicker.
-            "visibility_timeout": 120,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
-            # Above the number of threads, all of which may acknowledge at the same time.
-            "max_connections": settings.worker_concurrency + 20,
-            "client_name": "event-router-worker",
-        },
+    options = {
+        # One list: priorities would make four of each queue and starve the lowest.
+        "priority_steps": [0],
+        # Time-outs everywhere, or a half-open connection hangs a worker for ever.
+        "socket_timeout": 3,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        # How often a silent connection is looked at; half-open ones are dropped after at most 1 s + twice this.
+        "health_check_interval": 3,
+        # A dead worker's unacknowledged messages come back after this. Tickets are not among them.
+        "visibility_timeout": 120,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # Above the number of threads, all of which may acknowledge at the same time.
+        "max_connections": settings.worker_concurrency + 20,
+        "client_name": "event-router-worker",
     }
+    if not is_sentinel(settings.broker):
+        # Messages that would crash stock workers go into quarantine instead.
+        return {
+            # kombu takes rediss:// without it for a connection in the clear, and Flower refuses to start.
+            **({"broker_use_ssl": tls_options(settings.broker)} if settings.broker.startswith("rediss:") else {}),
+            "broker_transport": "tasks.transport:Transport",
+            "broker_transport_options": options,
+        }
+    at = sentinels(settings.broker)
+    return {
+        "broker_transport": "tasks.transport:SentinelTransport",
+        "broker_transport_options": {**options, "master_name": at.master, "sentinels": at},
+        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED} if at.tls else False,
+    }
+
+
+def tls_options(url: str) -> dict[str, Any]:
+    """What the parameters of a rediss:// address say of certificates, in kombu's words; always verified."""
+    given = {name: value for name, value in parse_qsl(urlsplit(url).query) if name in _TLS_FILES}
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True, **given}
+
+
+_TLS_FILES: Final = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})

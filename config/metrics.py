@@ -34,6 +34,12 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "event_router_gate_parked": ("gauge", ("gate",), "Deliveries that wait at a gate."),
     "event_router_gate_oldest_seconds": ("gauge", ("gate",), "Age of the oldest event that waits at a gate."),
     "event_router_dead_letters": ("gauge", (), "Dead letters kept, quarantined messages included."),
+    "event_router_workers": ("gauge", (), "Workers that have consumed something within HEARTBEAT_DEAD_S."),
+    "event_router_worker_silent_seconds": (
+        "gauge",
+        (),
+        "Seconds since the worker that is silent for longest proved that it consumes; forgotten after 10 minutes.",
+    ),
     "event_router_queue_length": ("gauge", (), "Tickets in Celery's queue."),
     "event_router_redis_up": ("gauge", (), "1 when Redis answers; without it, only what follows is told."),
     "event_router_redis_memory_share": (

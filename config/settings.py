@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from config.problems import ConfigurationRefused
+from config.redis_url import is_sentinel, sentinels
 
 CONFIG_FOLDER: Final = Path(__file__).resolve().parent
 #: Room for a few events of the largest size.
@@ -60,19 +61,36 @@ def _file(value: str) -> Path:
 
 
 def _redis_url(value: str) -> str:
+    if is_sentinel(value):
+        sentinels(value)
+        return value
     if not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must start with redis://, rediss:// or unix://")
+        raise ValueError("must start with redis://, rediss://, unix:// or sentinel://")
     try:
         urlsplit(value).port  # noqa: B018 - parsing is what can fail
     except ValueError:
         raise ValueError("is not a URL") from None  # the library's own message quotes it, password and all
-    return value
+    return _verified(value)
+
+
+def _verified(url: str) -> str:
+    """An address whose parameters do not switch off what TLS is for."""
+    given = {name: value.lower() for name, value in parse_qsl(urlsplit(url).query)}
+    if not url.startswith("rediss://") and any(name.startswith("ssl_") for name in given):
+        raise ValueError("ssl_ parameters go with rediss://; redis:// speaks in the clear")
+    if given.get("ssl_cert_reqs", "required") not in {"required", "cert_required"}:
+        raise ValueError("ssl_cert_reqs must be required: else anyone can answer in place of Redis")
+    if given.get("ssl_check_hostname", "true") not in {"true", "1", "yes"}:
+        raise ValueError("ssl_check_hostname must be true: else any certificate of the same CA will do")
+    return url
 
 
 def _broker_url(value: str) -> str:
     if "://" not in value:
         raise ValueError("must be a URL, such as redis://127.0.0.1:6379/0 or amqp://127.0.0.1//")
-    return value
+    if is_sentinel(value):
+        raise ValueError("must not name sentinels: REDIS_URL does, and without BROKER_URL that is the broker")
+    return _redis_url(value) if value.startswith(("redis", "unix")) else value
 
 
 def _http_url(value: str) -> str:
@@ -115,7 +133,8 @@ class Settings:
 
     redis_url: str = setting(
         "REDIS_URL",
-        "The Redis (7.0 or newer) that holds the ledger and, unless BROKER_URL says otherwise, the queue.",
+        "The Redis (7.0 or newer) that holds the ledger and, unless BROKER_URL says otherwise, the queue; "
+        "or its sentinels: sentinel://host:port,host:port,host:port/0?master=name.",
         _redis_url,
         "redis://127.0.0.1:6379/0",
         secret=True,
@@ -183,6 +202,18 @@ class Settings:
         "0.8",
     )
     worker_concurrency: int = setting("WORKER_CONCURRENCY", "Threads of one worker process.", _whole, "16")
+    worker_grace_s: float = setting(
+        "WORKER_GRACE_S",
+        "How long a worker that is told to stop may finish what it holds; then it hands the rest back and ends.",
+        _seconds,
+        "25",
+    )
+    heartbeat_dead_s: float = setting(
+        "HEARTBEAT_DEAD_S",
+        "How long a worker may consume nothing, its own heartbeat included, before it counts as dead and ends itself.",
+        _seconds,
+        "30",
+    )
     lease_s: float = setting(
         "LEASE_S",
         "How long a worker may be silent before its events go to another; renewed three times in it.",
@@ -249,6 +280,12 @@ class Settings:
     http_connect_timeout_s: float = setting("HTTP_CONNECT_TIMEOUT_S", "Time to reach a destination.", _seconds, "3.05")
     http_read_timeout_s: float = setting(
         "HTTP_READ_TIMEOUT_S", "Time between two bytes of a destination's answer.", _seconds, "10"
+    )
+    metrics_token: str = setting(
+        "METRICS_TOKEN",
+        "Bearer token that /metrics wants; without one it answers only to this machine.",
+        _text,
+        secret=True,
     )
     log_level: str = setting("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR.", _log_level, "INFO")
     log_format: str = setting("LOG_FORMAT", "json or console.", _log_format, "json")

@@ -1,5 +1,6 @@
 """The sandbox's own endpoints: the page, what it knows, and the faults."""
 
+from hmac import compare_digest
 from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request
@@ -17,9 +18,10 @@ _PAGE_POLICY = (
 
 
 class Console:
-    """Nothing here needs a key and no fault ever hits it."""
+    """No fault ever hits it, and only where other machines reach the sandbox it wants a key."""
 
-    def __init__(self, state: State, faults: Faults, activity_stream: ActivityStream | None) -> None:
+    def __init__(self, state: State, faults: Faults, activity_stream: ActivityStream | None, key: str = "") -> None:
+        self._key = key
         self._state = state
         self._faults = faults
         self._activity_stream = activity_stream
@@ -42,7 +44,20 @@ class Console:
         ):
             blueprint.add_url_rule(f"/_sandbox/{rule}", view_func=view, methods=[method])
         blueprint.register_error_handler(Refused, _refusal)
+        if self._key:
+            blueprint.before_request(self._check_key)
         return blueprint
+
+    def _check_key(self) -> Response | None:
+        if request.path == "/_sandbox/health":
+            return None
+        given = (request.authorization and request.authorization.password) or ""
+        if compare_digest(given.encode("utf-8", "replace"), self._key.encode()):
+            return None
+        response = jsonify({"error": "The password is the API key; any user will do."})
+        response.status_code = 401
+        response.headers["WWW-Authenticate"] = 'Basic realm="sandbox"'
+        return response
 
     def page(self) -> Response:
         """People, objects, events and faults for a human."""

@@ -5,6 +5,7 @@ https://docs.encharge.io/getting-started/connecting-your-app-to-encharge/ingest-
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hmac import compare_digest
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -61,7 +62,7 @@ class Ingest:
         if not key:
             # The text has been seen, its status has not.
             raise Refused(401, "Missing Encharge write key.")
-        if key != self._write_key:
+        if not compare_digest(key.encode("utf-8", "replace"), self._write_key.encode()):
             raise Refused(400, "Can't find this account.")
 
     def _apply(self, call: Call) -> Person | None:

@@ -6,6 +6,7 @@ declares no error at all; 400, 401 and 404 in the one documented error envelope 
 
 import re
 from collections.abc import Mapping
+from hmac import compare_digest
 from itertools import islice
 from typing import Any
 
@@ -54,7 +55,7 @@ class Rest:
         key = request.headers.get("X-Encharge-Token") or request.args.get("token")
         if not key:
             raise Refused(401, "User not logged in: Unauthorized request: no authentication given")
-        if key != self._api_key:
+        if not compare_digest(key.encode("utf-8", "replace"), self._api_key.encode()):
             raise Refused(401, "Token without payload (should be JWT token).", error_code=10082)
 
     def add_tag(self) -> Response:

@@ -1,9 +1,11 @@
 """Puts the sandbox together and serves it: many requests at a time, over connections that stay open."""
 
 import sys
+from collections.abc import Mapping
 from email.utils import formatdate
 from html import escape
 from io import BytesIO
+from ipaddress import ip_address
 from typing import Any
 
 from flask import Flask, Response, request
@@ -23,12 +25,31 @@ WRITE_KEY = "sandbox-write-key"
 API_KEY = "sandbox-api-key"
 HOST = "127.0.0.1"
 PORT = 8900
+#: A limit of the sandbox: what is announced larger is not read.
+MOST_BODY = 16 * 1024 * 1024
+
+
+class OpenToAll(Exception):
+    """The sandbox would listen where others reach it, with keys that everybody knows."""
+
+
+def keys_of(environ: Mapping[str, str]) -> tuple[str, str]:
+    """The write key and the API key that callers must know, out of the environment, as the router reads them."""
+    write_key = environ.get("ENCHARGE_WRITE_KEY", "")
+    return write_key or WRITE_KEY, environ.get("ENCHARGE_API_KEY") or write_key or API_KEY
 
 
 def create_sandbox(
-    write_key: str = WRITE_KEY, api_key: str = API_KEY, activity_stream: ActivityStream | None = None
+    write_key: str = WRITE_KEY,
+    api_key: str = API_KEY,
+    activity_stream: ActivityStream | None = None,
+    *,
+    console_key: str = "",
 ) -> Flask:
-    """One account as a WSGI application: /ingest/v1, /api/v1, the page and /_sandbox/*."""
+    """One account as a WSGI application: /ingest/v1, /api/v1, the page and /_sandbox/*.
+
+    `console_key` guards the page and /_sandbox/* as the password of Basic authentication; "" = open.
+    """
     state = State(on_change=activity_stream.offer) if activity_stream else State()
     faults = Faults()
     app = Flask(__name__, static_folder=None)
@@ -36,7 +57,7 @@ def create_sandbox(
     app.url_map.merge_slashes = False  # a client does not follow redirects after a POST
     app.register_blueprint(Ingest(state, write_key).blueprint())
     app.register_blueprint(Rest(state, api_key).blueprint())
-    app.register_blueprint(Console(state, faults, activity_stream).blueprint())
+    app.register_blueprint(Console(state, faults, activity_stream, console_key).blueprint())
     app.register_error_handler(404, _cannot)
     app.register_error_handler(405, _cannot)
     app.wsgi_app = FaultGate(app.wsgi_app, state, faults)  # type: ignore[method-assign]
@@ -48,20 +69,29 @@ def make_server(app: Flask, host: str = HOST, port: int = PORT) -> BaseWSGIServe
     return ThreadedWSGIServer(host, port, app, handler=KeepAliveHandler)
 
 
-def serve(
-    host: str = HOST,
-    port: int = PORT,
-    *,
-    write_key: str = WRITE_KEY,
-    api_key: str = API_KEY,
-    activity_stream: ActivityStream | None = None,
-) -> None:
-    """Print the address and serve until interrupted."""
-    server = make_server(create_sandbox(write_key, api_key, activity_stream), host, port)
+def serve(host: str, port: int, keys: tuple[str, str], *, activity_stream: ActivityStream | None = None) -> None:
+    """Print the address and serve until interrupted; `keys` are the write key and the API key.
+
+    On an address that other machines reach, the page wants the API key as password. Raises OpenToAll when a key is
+    one of those that everybody knows.
+    """
+    local = is_loopback(host)
+    if not local and {WRITE_KEY, API_KEY} & set(keys):
+        raise OpenToAll(f"{host} is reached from other machines: set ENCHARGE_WRITE_KEY to a key of your own")
+    app = create_sandbox(*keys, activity_stream, console_key="" if local else keys[1])
+    server = make_server(app, host, port)
     shown = f"[{host}]" if ":" in host else host
     sys.stdout.write(f"sandbox on http://{shown}:{server.server_port}\n")
     sys.stdout.flush()
     server.serve_forever()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; names but localhost count as reachable."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class KeepAliveHandler(WSGIRequestHandler):
@@ -90,8 +120,13 @@ class KeepAliveHandler(WSGIRequestHandler):
         """All of it, also when nobody looks at it: what is left would be taken for the next request."""
         stream = environ["wsgi.input"]
         if environ.get("wsgi.input_terminated"):
-            return bytes(stream.read())
+            body = bytes(stream.read(MOST_BODY + 1))
+            if len(body) > MOST_BODY:
+                raise ValueError("the body is too large")
+            return body
         length = int(environ.get("CONTENT_LENGTH") or 0)
+        if length > MOST_BODY:
+            raise ValueError("the body is too large")
         body = bytes(stream.read(length)) if length >= 0 else b""
         if len(body) != length:
             raise ValueError("the body is not as long as announced")

@@ -6,10 +6,18 @@ Stock Celery 5.7.0 logs such messages, with their arguments, and drops them.
 import difflib
 import functools
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import structlog
-from celery.worker import consumer
+from celery.worker import consumer, state
+
+from tasks.envelope import without_addresses
+from tasks.queue import ALIVE_TASK
+from tasks.watchdog import Work
+
+#: A task's name that is longer is no name.
+_MOST_OF_A_NAME: Final = 100
 
 log = structlog.get_logger("tasks.consumer")
 
@@ -34,6 +42,39 @@ class Consumer(consumer.Consumer):
         )
         return super().ensure_connected(conn)
 
+    def create_task_handler(self, *args: Any, **named: Any) -> Callable[[Any], Any]:
+        """Make what is called for each message; of a heartbeat, to take it off the queue is all there is to do.
+
+        Whatever a message makes Celery or us raise is the message's fault: stock 5.7.0 ends the worker, and the next.
+        """
+        handle = super().create_task_handler(*args, **named)
+        felt = self.app.pulse.felt
+
+        def guarded(message: Any) -> Any:
+            try:
+                if isinstance(message.headers, dict) and message.headers.get("task") == ALIVE_TASK:
+                    felt()
+                    return message.ack_log_error(log, self.connection_errors)
+                return handle(message)
+            except self.connection_errors:
+                raise
+            except Exception as error:  # noqa: BLE001 - see above
+                return self._keep(message, "invalid", f"not a valid task message ({type(error).__name__})")
+
+        return guarded
+
+    def stop(self) -> None:
+        """Take nothing more, and give back what no thread has begun: stock keeps it until the last thread is done."""
+        super().stop()
+        executor = getattr(self.pool, "executor", None)
+        channel = self.task_consumer and self.task_consumer.channel
+        if executor is None or not hasattr(channel, "hand_back"):
+            return  # another pool or broker, which has its own way
+        executor.shutdown(wait=False, cancel_futures=True)
+        for call in self.hub._pop_ready():  # noqa: SLF001 - acknowledgements that the loop did not come to
+            call()
+        channel.hand_back()
+
     def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002 - Celery's signature
         self._keep(message, "undecodable", "not a task message")
 
@@ -45,14 +86,15 @@ class Consumer(consumer.Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - as above
         headers = message.headers or {}
-        name = headers.get("task") or message.payload["task"]
+        call = headers if "task" in headers else message.payload
+        # Somebody else's text: cut before it is compared (quadratic) and logged.
+        name = shown_task(call["task"])
         known = [task for task in self.app.tasks if not task.startswith("celery.")]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         hint = f"; did you mean {near[0]}?" if near else ""
         self._keep(message, "unknown_task", f"no task {name!r} here{hint}", name)
         if self.event_dispatcher:
-            id_ = headers.get("id") or message.payload["id"]
-            self.event_dispatcher.send("task-failed", uuid=id_, exception=f"NotRegistered({name!r})")
+            self.event_dispatcher.send("task-failed", uuid=call["id"], exception=f"NotRegistered({name!r})")
 
     def _keep(self, message: Any, reason: str, error: str, label: str = "message") -> None:
         raw = getattr(message, "_raw", None) or {
@@ -65,6 +107,16 @@ class Consumer(consumer.Consumer):
         self.app.dead_letters.quarantine(json.dumps(raw, default=_text).encode(), reason, error, label)
         message.ack_log_error(log, self.connection_errors)
         log.warning("message.quarantined", reason=reason, task=label)
+
+
+def shown_task(name: str) -> str:
+    """A task's name that we do not know, for logs and Flower: no addresses, no more than a name can be."""
+    return without_addresses(name[:_MOST_OF_A_NAME]).encode("utf-8", "replace").decode()
+
+
+def work(of: Consumer) -> Work:
+    """What this worker has in hand."""
+    return Work(begun=state.all_total_count[0], running=len(state.active_requests), threads=of.pool.num_processes)
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import redis
 
+from tasks.connection import not_the_master
+
 
 class KeptScript:
     """Calls a script with EVALSHA. Safe to share between threads.
@@ -59,7 +61,10 @@ class KeptScript:
         try:
             connection.send_packed_command([command], check_health=False)
             return connection.read_response()
-        except redis.ResponseError:
+        except redis.ResponseError as error:
+            if not_the_master(error):
+                connection.disconnect()
+                raise redis.ConnectionError(str(error)) from error
             raise  # answered: the connection is in step
         except BaseException:
             # The answer may still come: whoever read it next would take it for his own.

@@ -52,10 +52,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
 from config.celery_settings import QUEUE
+from tasks.connection import connect as connect  # noqa: PLC0414 - where its callers look for it
 from tasks.envelope import Envelope, decode, encode
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 from tasks.kept_script import KeptScript
@@ -89,23 +88,6 @@ SCRIPTS: Final = Path(__file__).with_name("ledger")
 #: What may run although Redis is full: all that does not take events in. Redis 7 or newer.
 ALLOW_OOM: Final = b"#!lua flags=allow-oom\n"
 _TAKE_IN: Final = frozenset({"accept", "reject"})
-
-
-def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> Any:
-    """A redis.Redis (Any: its stubs mix text and bytes).
-
-    `timeout_s` bounds each call, `patience_s` (0 = none) how long a lost connection is tried again.
-    """
-    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), int(patience_s * 2)) if patience_s else Retry(NoBackoff(), 0)
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        health_check_interval=0 if patience_s == 0 else 10,
-        retry=retry,
-        retry_on_error=[redis.BusyLoadingError] if patience_s else [],
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,6 +323,11 @@ class Ledger:
         """Let these leases, each of an event and its owner, run anew; what went to somebody else stays as it is."""
         if held:
             self.run("renew", self._lease_us, *itertools.chain.from_iterable(held))
+
+    def hand_back(self, held: Sequence[tuple[str, str]]) -> None:
+        """Let these leases, each of an event and its owner, run out now, without counting it as a crash."""
+        if held:
+            self.run("hand_back", *itertools.chain.from_iterable(held))
 
     # --- sweep ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from tasks.errors import InvalidEnvelope, QueueUnavailable
 from tasks.queue import PUBLISH_TASK, Queue, redis_message
 
 _BETWEEN_TRIES_S: Final = 1.0
+#: Events in one call to Redis, which does nothing else meanwhile.
+_AT_ONCE: Final = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Publishing:
             except InvalidEnvelope as error:
                 bad.append((item, error))
         for _, envelopes in itertools.groupby(good, lambda envelope: envelope.source):
-            self._accept(list(envelopes))
+            some = list(envelopes)
+            for first in range(0, len(some), _AT_ONCE):
+                self._accept(some[first : first + _AT_ONCE])
         for item, wrong in bad:
             raw = redis_message(PUBLISH_TASK, [item], shadow=None, argsrepr="(replayed)")
             self.letters.quarantine(raw, wrong.reason, f"InvalidEnvelope: {wrong}", PUBLISH_TASK)

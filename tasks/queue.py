@@ -6,6 +6,7 @@ that keeps or wakes an event; tests/contract proves that Celery reads it as it r
 publishes it.
 """
 
+import contextlib
 import json
 import uuid
 from base64 import b64encode
@@ -17,13 +18,18 @@ import kombu
 from config.celery_settings import QUEUE
 from config.settings import Settings
 from tasks.envelope import Envelope
+from tasks.errors import QueueUnavailable
 from tasks.ledger import Ledger
 
 #: The task that works on tickets.
 ROUTE_TASK: Final = "events.route"
 #: The task through which other teams publish.
 PUBLISH_TASK: Final = "events.publish"
+#: The task whose message is a worker's heartbeat; the consumer takes it off the queue, no thread ever runs it.
+ALIVE_TASK: Final = "router.alive"
 
+#: A heartbeat that nobody took for so long is dropped; there are younger ones.
+_HEARTBEAT_S: Final = 10
 _ORIGIN: Final = "event-router"
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -87,6 +93,13 @@ class Queue(Protocol):
         """
         ...
 
+    def heartbeat(self, queue: str) -> bytes:
+        """A worker's message to itself for a script to push onto its queue; empty when it is on its way already.
+
+        Raises QueueUnavailable.
+        """
+        ...
+
 
 class RedisQueue:
     """Broker and ledger share one Redis: accepting is one atomic call."""
@@ -95,6 +108,9 @@ class RedisQueue:
 
     def __init__(self, ledger: Ledger) -> None:
         self.accept = ledger.accept
+
+    def heartbeat(self, queue: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
+        return redis_message(ALIVE_TASK, [], shadow=None, argsrepr="()")
 
 
 class BrokerQueue:
@@ -113,21 +129,33 @@ class BrokerQueue:
         self._connection = kombu.Connection(broker_url, connect_timeout=0.5, transport_options=once)
         self._pool = self._connection.Pool(limit=8)
 
+    def heartbeat(self, queue: str) -> bytes:
+        self._publish(queue, [], ALIVE_TASK, None, "()", expiration=_HEARTBEAT_S)
+        return b""
+
     def _send(self, label: str, ids: Sequence[str]) -> None:
+        # If this fails the sweeper gives them a new ticket.
+        with contextlib.suppress(QueueUnavailable):
+            self._publish(QUEUE, [ids], ROUTE_TASK, label, _argsrepr(ids))
+
+    def _publish(
+        self, queue: str, args: list[Any], task: str, shadow: str | None, argsrepr: str, **options: Any
+    ) -> None:
         task_id = str(uuid.uuid4())
         try:
             with self._pool.acquire(block=True, timeout=1) as connection, connection.Producer() as producer:
                 producer.publish(
-                    [[ids], {}, _EMBED],
-                    routing_key=QUEUE,
+                    [args, {}, _EMBED],
+                    routing_key=queue,
                     serializer="json",
-                    headers=task_headers(ROUTE_TASK, task_id, label, _argsrepr(ids)),
+                    headers=task_headers(task, task_id, shadow, argsrepr),
                     correlation_id=task_id,
                     delivery_mode=2,
                     retry=False,
+                    **options,
                 )
-        except (kombu.exceptions.KombuError, OSError, *self._connection.connection_errors):
-            return  # the sweeper gives it a new ticket
+        except (kombu.exceptions.KombuError, OSError, *self._connection.connection_errors) as error:
+            raise QueueUnavailable(type(error).__name__) from error
 
 
 def queue_for(settings: Settings, ledger: Ledger) -> Queue:

@@ -107,6 +107,13 @@ class RenewedLeases:
             for id_ in ids:
                 self._held.pop((id_, owner), None)
 
+    def hand_back(self) -> None:
+        """Let go of all of them: this process is about to end, and others may take over at once."""
+        with self._lock:
+            held = list(self._held)
+            self._held.clear()
+        self._ledger.hand_back(held)
+
     def sure(self, id_: str, owner: str) -> bool:
         with self._lock:
             _, until = self._held.get((id_, owner), (0.0, 0.0))

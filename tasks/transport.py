@@ -3,19 +3,50 @@
 Stock kombu 5.7.0 hands every message on unread; a missing key or a body of another shape then ends the worker or its
 connection, and a requeued message ends every other worker in turn. Checked here: all that kombu and Celery take for
 granted of a message of protocol 2 or 1 (https://docs.celeryq.dev/en/stable/internals/protocol.html).
+The same channel spares our own tickets the bookkeeping of messages that exist once, and lives through a full Redis.
 """
 
+import contextlib
 import json
+import re
+import time
 from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import structlog
 from kombu.transport import redis as stock
 
+from config.celery_settings import QUEUE
+from tasks.connection import MasterConnection, MasterTlsConnection, manager
 from tasks.dead_letter import quarantine
 from tasks.envelope import without_addresses
-from tasks.queue import ROUTE_TASK
+from tasks.json_depth import deeper_than
+from tasks.queue import ALIVE_TASK, ROUTE_TASK
+
+log: Final = structlog.get_logger("tasks.transport")
 
 _JSON: Final = "application/json"
+#: Of a whole message; what an endpoint takes is far below.
+MOST_BYTES: Final = 8 * 1024 * 1024
+#: Of a message and of its body. What the parser still takes at its limit, a writer further down the stack does not.
+MOST_DEPTH: Final = 256
+#: Of events in a ticket; ours carry fewer.
+_MOST_IDS: Final = 1000
+#: Half of a character, as JSON can write it: Redis and logs are UTF-8, which has no place for it.
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_WAKE_UPS: Final = frozenset({ROUTE_TASK, ALIVE_TASK})
+# A full Redis refuses commands that need memory, but for those of a script that has written otherwise before. These
+# need little, and without them what was taken off the queue would be lost.
+_HOLD: Final = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+"""
+_PUT_BACK: Final = """
+redis.call('PERSIST', KEYS[1])
+redis.call('RPUSH', KEYS[1], unpack(ARGV))
+"""
 
 
 class Unusable(Exception):
@@ -28,9 +59,11 @@ class Unusable(Exception):
 
 def checked(raw: bytes) -> dict[str, Any]:
     """The bytes in the queue's list → the message as kombu keeps it. Raises Unusable."""
+    if len(raw) > MOST_BYTES:
+        raise Unusable("invalid", f"the message is larger than {MOST_BYTES} bytes")
     try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
+        message = _parsed(raw)
+    except ValueError:
         raise Unusable("undecodable", "not JSON in UTF-8") from None
     if not isinstance(message, dict):
         raise Unusable("undecodable", "not a JSON object")
@@ -48,6 +81,9 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("invalid", "content-type must be application/json; nothing else is read")
     if not isinstance(message.get("content-encoding"), str | None):
         raise Unusable("invalid", "content-encoding must be a text")
+    if _SURROGATE.search(raw):
+        # The body may hold some: it is somebody's event, and is written down as it is.
+        _check_text({**message, "body": None})
     _check_call(message.get("headers") or {}, _body(message, properties.get("body_encoding")))
     return message
 
@@ -77,6 +113,14 @@ def without_arguments(message: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_text(value: Any) -> None:
+    """Names and ids that Redis can keep; what is not text at all is judged elsewhere."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Unusable("undecodable", "a name or id is no text that UTF-8 can carry") from None
+
+
 def _check_headers(headers: dict[str, Any]) -> None:
     """What Celery's strategy takes apart without looking; it would raise in the consumer, not in the task."""
     limits, stamps = headers.get("timelimit"), headers.get("stamped_headers")
@@ -86,7 +130,8 @@ def _check_headers(headers: dict[str, Any]) -> None:
         raise Unusable("invalid", "stamped_headers must be a list of texts")
     for name, kinds in (("eta", str), ("expires", str | int | float)):
         value = headers.get(name)
-        if value is not None and (not isinstance(value, kinds) or value == ""):
+        # Celery takes every empty value for none, but not everywhere.
+        if value is not None and (not isinstance(value, kinds) or not value or value is True):
             raise Unusable("invalid", f"{name} must be a time")
 
 
@@ -102,9 +147,17 @@ def _body(message: dict[str, Any], encoding: Any) -> Any:
     if not isinstance(body, str) or encoding not in ("base64", "utf-8", None):
         raise Unusable("undecodable", "the body is no text, or of an unknown body_encoding")
     try:
-        return json.loads(b64decode(body, validate=True) if encoding == "base64" else body)
-    except (ValueError, RecursionError):
+        return _parsed(b64decode(body, validate=True) if encoding == "base64" else body.encode())
+    except ValueError:
         raise Unusable("undecodable", "the body does not decode to JSON") from None
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON → value. Raises ValueError; Unusable for what is nested without end."""
+    text = data.decode()
+    if deeper_than(text, MOST_DEPTH):
+        raise Unusable("undecodable", f"nested deeper than {MOST_DEPTH}")
+    return json.loads(text)
 
 
 def _check_call(headers: Any, body: Any) -> None:
@@ -112,28 +165,125 @@ def _check_call(headers: Any, body: Any) -> None:
     if not isinstance(headers, dict):
         raise Unusable("undecodable", "headers is no object")
     call = headers if "task" in headers else body
-    if not isinstance(call, dict) or not isinstance(call.get("task"), str) or not isinstance(call.get("id"), str):
+    if not isinstance(call, dict) or not all(isinstance(call.get(key), str) and call[key] for key in ("task", "id")):
         raise Unusable("undecodable", "no task name or no id")
+    if call is body:
+        _check_text([call["task"], call["id"]])
     _check_headers(call)
     if call is headers:
         shape = [list, dict, dict | None]
         if not isinstance(body, list) or not (len(body) == len(shape) and all(map(isinstance, body, shape))):
             raise Unusable("undecodable", "the body is not [args, kwargs, options]")
+        if call["task"] == ROUTE_TASK and not _is_ticket(body[0], body[1]):
+            raise Unusable("invalid", "a ticket is one list of event ids")
+    elif call["task"] == ROUTE_TASK:
+        raise Unusable("invalid", "a ticket is of protocol 2")
     elif not isinstance(body.get("args", []), list) or not isinstance(body.get("kwargs", {}), dict):
         raise Unusable("invalid", "args must be a list and kwargs an object")
 
 
-class Channel(stock.Channel):
+def _is_ticket(args: list[Any], named: dict[str, Any]) -> bool:
+    """Whether the task of our tickets can be called with these: others may push onto the list too."""
+    if named or len(args) != 1 or not isinstance(args[0], list) or len(args[0]) > _MOST_IDS:
+        return False
+    try:
+        "".join(args[0]).encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
+
+
+class QoS(stock.QoS):
+    """What a worker holds. Our own tickets are wake-ups: nothing about them is written down in Redis.
+
+    That saves two calls for each, and a full Redis has nothing to refuse. Other teams' messages are the only copy:
+    they are kept in `unacked` as ever, by commands that a full Redis carries out.
+    """
+
+    def append(self, message: Any, delivery_tag: Any) -> None:
+        """Hold a message until it is acknowledged."""
+        if not _is_wake_up(message):
+            info = message.delivery_info
+            kept = json.dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as the stock class
+            with self.channel.conn_or_acquire() as client:
+                client.eval(_HOLD, 2, self.unacked_index_key, self.unacked_key, delivery_tag, time.time(), kept)
+        super(stock.QoS, self).append(message, delivery_tag)
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Done with it."""
+        if _is_wake_up(self._delivered.get(delivery_tag)):
+            self._quick_ack(delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:  # noqa: FBT002 - kombu's signature
+        """Not to be done here."""
+        message = self._delivered.get(delivery_tag)
+        if not _is_wake_up(message):
+            super().reject(delivery_tag, requeue=requeue)
+            return
+        self._quick_ack(delivery_tag)
+        if requeue:
+            self._put_back([message])
+
+    def hand_back(self) -> None:
+        """Put the tickets that wait here back where they came from, at once: others are free to take them."""
+        self._flush()
+        tickets = {tag: message for tag, message in self._delivered.items() if _is_wake_up(message)}
+        for tag in tickets:
+            self._quick_ack(tag)
+        self._put_back(list(tickets.values()))
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """The same for all messages, when the connection ends."""
+        self.hand_back()
+        self._flush()
+        super().restore_unacked(client)
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Look for messages of dead workers; a Redis that refuses is asked again later."""
+        with contextlib.suppress(self.channel.ResponseError):
+            super().restore_visible(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
+        """A pipeline without MULTI, inside which a full Redis refuses every command, deletions too."""
+        if pipe:
+            yield pipe
+        else:
+            with self.channel.conn_or_acquire(client) as acquired:
+                yield acquired.pipeline(transaction=False)
+
+    def _put_back(self, messages: Sequence[Any]) -> None:
+        raw = [json.dumps(message._raw) for message in messages if _task(message) == ROUTE_TASK]  # noqa: SLF001 - as above
+        if not raw:
+            return
+        try:
+            with self.channel.conn_or_acquire() as client:
+                client.eval(_PUT_BACK, 1, QUEUE, *reversed(raw))
+        except (*self.channel.connection_errors, self.channel.ResponseError) as error:
+            # The sweeper finds events without a ticket.
+            log.warning("tickets.not_put_back", tickets=len(raw), error=type(error).__name__)
+
+
+class _Door:
     """Reads as the stock channel does, and lets through only what a worker can take."""
 
-    def _brpop_read(self, **options: Any) -> bool:
+    QoS = QoS
+
+    def _brpop_read(self: Any, **options: Any) -> bool:
+        connection = self.client.connection
         try:
             try:
-                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+                popped = self.client.parse_response(connection, "BRPOP", **options)
             except self.connection_errors:
                 # Disconnected, the next round connects again.
-                self.client.connection.disconnect()
+                connection.disconnect()
                 raise
+            except self.ResponseError as error:
+                # No answer to what was asked: it loads, or it has just become a replica. Maybe another is the master.
+                connection.disconnect()
+                raise ConnectionResetError(str(error)) from error
             if not popped:
                 raise stock.Empty
             queue, raw = popped
@@ -145,24 +295,31 @@ class Channel(stock.Channel):
             self._in_poll = None
             self._flush_brpop_reauth()
 
-    def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> None:  # noqa: FBT002 - kombu's signature
+    def hand_back(self: Any) -> None:
+        """After the consumer was cancelled: give back what waits here, and what is under way to here."""
+        if self._in_poll:
+            with contextlib.suppress(stock.Empty, *self.connection_errors):
+                self._brpop_read()
+        self.qos.hand_back()
+
+    def basic_ack(self: Any, delivery_tag: Any, multiple: bool = False) -> None:  # noqa: FBT002 - kombu's signature
         """Acknowledge, unless the connection is gone.
 
         A task of the old connection may end after the reconnect; stock 5.7.0 then looks for the host of a closed
         connection (AttributeError) and the worker ends. The ticket comes once more, which does no harm.
         """
         if not self._gone():
-            super().basic_ack(delivery_tag, multiple=multiple)
+            super().basic_ack(delivery_tag, multiple=multiple)  # type: ignore[misc]
 
-    def basic_reject(self, delivery_tag: Any, requeue: bool = False) -> None:  # noqa: FBT002 - kombu's signature
+    def basic_reject(self: Any, delivery_tag: Any, requeue: bool = False) -> None:  # noqa: FBT002 - kombu's signature
         """Reject, unless the connection is gone."""
         if not self._gone():
-            super().basic_reject(delivery_tag, requeue=requeue)
+            super().basic_reject(delivery_tag, requeue=requeue)  # type: ignore[misc]
 
-    def _gone(self) -> bool:
+    def _gone(self: Any) -> bool:
         return self.closed or self.connection is None or self.connection.client is None
 
-    def _take(self, raw: bytes, queue: str) -> None:
+    def _take(self: Any, raw: bytes, queue: str) -> None:
         try:
             # Replies to remote control (inspect, Flower) are no tasks, and come through queues of their own.
             message = json.loads(raw) if queue.endswith(".pidbox") else without_arguments(checked(raw))
@@ -172,8 +329,61 @@ class Channel(stock.Channel):
         else:
             self.connection._deliver(message, queue)  # noqa: SLF001 - as the stock channel does
 
+    def _size(self: Any, queue: str) -> int:
+        """Messages in a queue; without the stock channel's MULTI, which a full Redis refuses."""
+        with self.conn_or_acquire() as client:
+            return sum(client.llen(self._q_for_pri(queue, step)) for step in self.priority_steps)
+
+    def _queue_bind(self: Any, exchange: str, *args: Any) -> None:
+        """Note who reads an exchange; a Redis that refuses must not keep a worker from coming back.
+
+        For broadcasts nobody looks it up, and for our queue it is there since the first worker ever.
+        """
+        try:
+            super()._queue_bind(exchange, *args)  # type: ignore[misc]
+        except self.ResponseError as error:
+            log.warning("binding.refused", exchange=exchange, error=type(error).__name__)
+
+
+class Channel(_Door, stock.Channel):
+    """The channel to one Redis."""
+
 
 class Transport(stock.Transport):
     """The stock transport with our channel."""
 
     Channel = Channel
+
+
+class SentinelChannel(_Door, stock.SentinelChannel):
+    """The channel to whichever Redis the sentinels call the master."""
+
+    from_transport_options = (*stock.SentinelChannel.from_transport_options, "sentinels")
+    connection_class = MasterConnection
+    connection_class_ssl = MasterTlsConnection
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT002 - kombu's signature
+        # Stock reads the sentinels out of alternative broker URLs; after a failure it would then connect through the
+        # next of those, with the stock transport.
+        options = {
+            name: value for name, value in self._connparams(asynchronous).items() if name not in {"host", "port"}
+        }
+        found = manager(self.sentinels, **options)
+        # Where the stock channel looks for connections to close.
+        setattr(self, "_async_sentinel_manager" if asynchronous else "_sentinel_manager", found)
+        return found.master_for(self.master_name).connection_pool
+
+
+class SentinelTransport(stock.SentinelTransport):
+    """The stock transport with our channel."""
+
+    Channel = SentinelChannel
+
+
+def _task(message: Any) -> Any:
+    headers = getattr(message, "headers", None)
+    return headers.get("task") if isinstance(headers, dict) else None
+
+
+def _is_wake_up(message: Any) -> bool:
+    return _task(message) in _WAKE_UPS

@@ -18,7 +18,7 @@ from config import tested_versions
 from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read
-from tasks import publishing, retry, routing
+from tasks import lifecycle, publishing, retry, routing
 from tasks.attempt import World
 from tasks.dead_letter import DeadLetters
 from tasks.delivery import Deliverer
@@ -31,8 +31,9 @@ from tasks.sweeper import Loop, RenewedLeases, Sweeper
 
 log: Final = structlog.get_logger("tasks.worker")
 
-#: Redis answers a worker within this, or the connection counts as dead.
-_REDIS_TIMEOUT_S: Final = 5.0
+#: Redis answers a worker within this, or the connection counts as dead. One event needs two calls, each of which may
+#: meet a half-open connection.
+_REDIS_TIMEOUT_S: Final = 3.0
 #: How long a worker goes on trying to reach Redis, to settle what it has delivered.
 _REDIS_PATIENCE_S: Final = 60.0
 #: What is in a message has been accepted by the broker already: no back-pressure towards ourselves.
@@ -71,6 +72,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     _register(app, deliverer, publishing.Publishing(queue, app.dead_letters))
     limits = {name: routes.limits.get(name, (None, None)) for name in known}
     _sweep_while_running(settings, ledger, limits)
+    lifecycle.attach(app, settings, queue, leases)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())

@@ -43,11 +43,15 @@ def envelope_data(**changes: Any) -> dict[str, Any]:
 class Fake(fakeredis.FakeRedis):
     """Knows scripts, but not their flags."""
 
-    def register_script(self, script: bytes) -> Any:
-        return super().register_script(script.removeprefix(ledgers.ALLOW_OOM))
+    def register_script(self, script: bytes | str) -> Any:
+        return super().register_script(_plain(script))
 
-    def eval(self, script: bytes, *args: Any) -> Any:
-        return super().eval(script.removeprefix(ledgers.ALLOW_OOM), *args)
+    def eval(self, script: bytes | str, *args: Any) -> Any:
+        return super().eval(_plain(script), *args)
+
+
+def _plain(script: bytes | str) -> bytes:
+    return (script.encode() if isinstance(script, str) else script).removeprefix(ledgers.ALLOW_OOM)
 
 
 def fake_ledger(

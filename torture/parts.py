@@ -41,6 +41,7 @@ class Parts:
             "PYTHONPATH": str(REPOSITORY),
             "REDIS_URL": self.redis.url,
             "ENCHARGE_WRITE_KEY": key,
+            "ENCHARGE_API_KEY": key,
             "ENCHARGE_INGEST_URL": f"{self.sandbox_url}/ingest/v1/",
             "ENCHARGE_API_URL": f"{self.sandbox_url}/api/v1",
         }
@@ -78,7 +79,7 @@ class Parts:
 
     def start_sandbox(self, *options: str) -> None:
         """The stand-in Encharge, ready."""
-        self.start("sandbox", [*stack.sandbox_command(self.sandbox_port, self.key, self.key), *options])
+        self.start("sandbox", [*stack.sandbox_command(self.sandbox_port), *options])
         wait(lambda: stack.answers(f"{self.sandbox_url}/_sandbox/health"), _START_S, "the sandbox answers")
 
     def start_web_at(self, name: str, port: int, path: str = "/readyz", **environ: str) -> None:

@@ -33,6 +33,8 @@ _MOST_OF_A_TYPE: Final = 100
 _MOST_OF_A_NAME: Final = 500
 #: Each person of a webhook becomes an event with a copy of the payload.
 _MOST_PEOPLE: Final = 100
+#: Of those copies together.
+_MOST_COPIED: Final = 4 * 1024 * 1024
 
 
 def event_type(name: str) -> str:
@@ -85,6 +87,8 @@ def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: d
         raise Refusal(400, "invalid_event", "endUserData must be a list, eventPayload an object")
     if len(people) > _MOST_PEOPLE:
         raise Refusal(413, "too_many_people", f"one webhook names more than {_MOST_PEOPLE} people")
+    if len(people) > 1 and len(json.dumps(body)) * len(people) > _MOST_COPIED:
+        raise Refusal(413, "too_large", "too large a payload for so many people")
     # Everything that `event` has no place for.
     rest = {key: value for key, value in body.items() if key not in {"endUserData", "eventPayload"}} or None
     envelopes = []

@@ -34,6 +34,8 @@ TYPES: Final = frozenset(CALLS.values())
 
 MOST_OF_AN_EVENT: Final = 32 * 1024
 MOST_EVENTS: Final = 2500
+#: What a batch says for all its items, times the items: each event carries a copy of it.
+MOST_COPIED: Final = 4 * 1024 * 1024
 _MOST_OF_A_MESSAGE_ID: Final = 100
 _MOST_OF_A_TEXT: Final = 500
 
@@ -77,6 +79,9 @@ def unwrap_batch(call: Call, items: Sequence[Any]) -> list[Envelope | Invalid]:
     """
     if len(items) > MOST_EVENTS:
         return [_rejected(call, {"events": len(items)}, "too_many_events")]
+    if (call.context or call.integrations) and _shared_size(call) * len(items) > MOST_COPIED:
+        alone = dataclasses.replace(call, context=None, integrations=None)
+        return [_rejected(alone, {"events": len(items)}, "payload_too_large")]
     return [_item(call, item) for item in items] or [_rejected(call, {}, "empty_batch")]
 
 
@@ -102,6 +107,8 @@ def unwrap_webhook(source: str, body: Any, _path_name: str | None, received_at: 
     items = body if isinstance(body, list) else [body]
     if not items or not all(isinstance(item, dict) for item in items):
         raise Refusal(400, "invalid_event", "the body must be one JSON object, or a list of objects")
+    if len(items) > MOST_EVENTS:
+        raise Refusal(413, "too_many_events", f"one request carries more than {MOST_EVENTS} events")
     call = Call(source, received_at)
     return [_envelope(call, _forwarded(item, received_at)) for item in items]
 
@@ -109,6 +116,10 @@ def unwrap_webhook(source: str, body: Any, _path_name: str | None, received_at: 
 def corrected(timestamp: datetime, sent_at: datetime | None, received_at: datetime) -> datetime:
     """The event's time on our clock: receivedAt - (sentAt - timestamp); without sentAt as the client says."""
     return timestamp if sent_at is None else received_at - (sent_at - timestamp)
+
+
+def _shared_size(call: Call) -> int:
+    return len(json.dumps([call.context, call.integrations]))
 
 
 def _item(call: Call, item: Any) -> Envelope | Invalid:

@@ -53,6 +53,8 @@ class Encharge:
         return self._headers if request.body is None else {**self._headers, "Content-Type": "application/json"}
 
     def _url(self, request: Request) -> str:
+        if request.path and not request.path.startswith("/"):
+            raise ValueError("a request's path begins with a slash")  # else it could go on with the host's name
         # The Ingest address ends in a slash as documented; paths of the REST API begin with one.
         address = self._address.rstrip("/") + request.path if request.path else self._address
-        return f"{address}?{urlencode(request.query)}" if request.query else address
+        return f"{address}?{urlencode(request.query, errors='replace')}" if request.query else address

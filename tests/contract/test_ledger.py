@@ -238,6 +238,22 @@ def test_expire_puts_back(ledger: Ledger) -> None:
     assert balanced(ledger)
 
 
+def test_a_lease_handed_back_runs_out_at_once_and_is_no_crash(ledger: Ledger) -> None:
+    """A worker that must end leaves its events to others; what is somebody else's by now stays as it is."""
+    accept(ledger, "e1", "e2")
+    claim(ledger, "e1", "mine")
+    claim(ledger, "e2", "another's")
+
+    ledger.hand_back([("e1", "mine"), ("e2", "mine"), ("unknown", "mine")])
+
+    assert ledger.overdue(5).expired == ["e1"]
+    assert ledger.expire(["e1", "e2"], 1, "sweeper") == (["e1"], [])
+    event = ledger.event("e1")
+    assert event is not None
+    assert (event.state, event.crashes) == ("accepted", 0)
+    assert state_of(ledger, "e2") == "running"
+
+
 def test_a_living_lease_does_not_expire(ledger: Ledger) -> None:
     """The script checks again, whatever the sweeper thought it saw."""
     accept(ledger, "e1")

@@ -22,9 +22,9 @@ def test_identify_updated_user_identify_is_cut(make_router: Callable[..., Router
     """A route that writes to the person on every change comes to rest; a change made elsewhere still passes."""
     routes = tmp_path / "routes.yaml"
     routes.write_text(ROUTES)
-    router = make_router(ROUTES_FILE=str(routes))
+    router = make_router(ROUTES_FILE=str(routes), SANDBOX_ACTIVITY_STREAM_SECRET=SECRET)
     address = f"{router.web_url}/webhooks/encharge"
-    router.start_all("--activity-stream", address, "--activity-stream-secret", SECRET)
+    router.start_all("--activity-stream", address)
     router.post_many(numbered(5))
     ledger = router.connection.ledger
 

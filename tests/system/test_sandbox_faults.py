@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -24,10 +25,10 @@ EVENT = {"name": "Bought", "user": {"email": "one@example.com"}}
 
 
 @contextmanager
-def running(*options: str) -> Iterator[str]:
+def running(*options: str, **environ: str) -> Iterator[str]:
     """A sandbox on a free port; its address."""
     command = [sys.executable, "-m", "sandbox", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -204,13 +205,14 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def test_activity_stream() -> None:
-    """Changes are posted back in order, with the secret; keys of the command line are used."""
+    """Changes are posted back in order, with the secret; keys of the environment are used."""
     heard: list[tuple[str, str, Any]] = []
     handler = type("Handler", (Receiver,), {"heard": heard})
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/hook"
-        with running("--activity-stream", url, "--activity-stream-secret", "s3", "--write-key", "k") as address:
+        secrets = {"SANDBOX_ACTIVITY_STREAM_SECRET": "s3", "ENCHARGE_WRITE_KEY": "k"}
+        with running("--activity-stream", url, **secrets) as address:
             event = {"name": "identify", "user": {"email": "one@example.com", "tags": "a,b"}}
             assert send(address, event).status_code == 400
             answer = requests.post(f"{address}/ingest/v1/k", json=event, timeout=5)

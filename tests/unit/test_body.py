@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
 from app import body
-from app.body import _deeper_than, parse, read
+from app.body import parse, read
 from app.incoming import Incoming
 from app.source import Refusal
+from tasks.json_depth import deeper_than
 
 MOST = 1000
 
@@ -168,7 +169,7 @@ def naive_depth(text: str) -> int:
 @given(text=st.text(alphabet='[]{}"\\a\n', max_size=40), limit=st.integers(0, 4))
 def test_depth_as_a_naive_count_has_it(text: str, limit: int) -> None:
     """The quick count agrees with the slow one, on anything."""
-    assert _deeper_than(text, limit) == (naive_depth(text) > limit)
+    assert deeper_than(text, limit) == (naive_depth(text) > limit)
 
 
 @pytest.mark.parametrize(

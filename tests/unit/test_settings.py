@@ -94,7 +94,7 @@ def test_another_broker() -> None:
         ("ROUTES_FILE", "/nowhere.yaml", "there is no file /nowhere.yaml (it is '/nowhere.yaml')"),
         ("ENCHARGE_API_URL", "example.com", "must be an http:// or https:// address (it is 'example.com')"),
         ("ENCHARGE_API_URL", "https://", "must be an http:// or https:// address (it is 'https://')"),
-        ("REDIS_URL", "http://:s3cret@127.0.0.1", "must start with redis://, rediss:// or unix://"),
+        ("REDIS_URL", "http://:s3cret@127.0.0.1", "must start with redis://, rediss://, unix:// or sentinel://"),
         ("BROKER_URL", "s3cret", "must be a URL, such as redis://127.0.0.1:6379/0 or amqp://127.0.0.1//"),
         ("REDIS_URL", "redis://:s3cret@[", "is not a URL"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, redis_message
-from tasks.transport import Unusable, checked, without_arguments
+from tasks.transport import MOST_BYTES, Unusable, checked, without_arguments
 
 HIDDEN = {"argsrepr": "(…)", "kwargsrepr": "{…}"}
 CASES = json.loads((REPOSITORY / "tests/vectors/malformed_messages.json").read_text())["cases"]
@@ -97,7 +97,7 @@ def test_the_body_of_protocol_2(body: Any) -> None:
 
 def test_options_may_be_null() -> None:
     """Some clients send no options."""
-    assert passes(good(body=b64encode(b"[[], {}, null]").decode()))
+    assert passes(good(body=b64encode(b'[[["e1"]], {}, null]').decode()))
 
 
 @pytest.mark.parametrize("headers", [[], 0, "", False, [1], "x", 5])
@@ -129,6 +129,9 @@ def test_body_encoding_of_another_kind(encoding: Any) -> None:
         (("headers", "eta"), ""),
         (("headers", "eta"), {}),
         (("headers", "expires"), ""),
+        (("headers", "expires"), 0),
+        (("headers", "expires"), False),
+        (("headers", "expires"), True),
         (("headers", "expires"), []),
     ],
 )
@@ -188,6 +191,68 @@ def test_depth(data: bytes) -> None:
     """Nesting without end is undecodable."""
     with pytest.raises(Unusable):
         checked(data)
+
+
+@pytest.mark.parametrize("place", [("headers", "task"), ("headers", "id"), ("properties", "delivery_tag")])
+def test_bug_half_a_character_in_a_name_ended_the_worker(place: tuple[str, str]) -> None:
+    """JSON can write a lone surrogate, UTF-8 cannot: the quarantine's own record of it raised in the consumer."""
+    message = good()
+    message[place[0]][place[1]] = "\ud800"
+    with pytest.raises(Unusable):
+        passes(message)
+    old = {**good(), "headers": {}, "body": json.dumps({"task": "\ud800", "id": "1"})}
+    old["properties"]["body_encoding"] = "utf-8"
+    with pytest.raises(Unusable):
+        passes(old)
+
+
+@pytest.mark.parametrize("key", ["task", "id"])
+def test_bug_an_empty_name_ended_the_worker(key: str) -> None:
+    """The consumer took an empty text for none and looked for it in the body, which is a list."""
+    message = good()
+    message["headers"][key] = ""
+    with pytest.raises(Unusable, match="no task name or no id"):
+        passes(message)
+
+
+def test_half_a_character_in_an_event_passes() -> None:
+    """It is somebody's event, and is kept as it is."""
+    body = json.dumps([[{"event": {"note": "\ud800"}}], {}, None])
+    message = json.loads(redis_message(PUBLISH_TASK, [], shadow=None, argsrepr=""))
+    assert passes({**message, "body": b64encode(body.encode()).decode()})
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ([], {}),
+        ([["e1"], "more"], {}),
+        ([[{"email": "someone@example.com"}]], {}),
+        (["e1"], {}),
+        ([["\ud800"]], {}),
+        ([["e1"]], {"ids": []}),
+        ([["e1"] * 1001], {}),
+    ],
+)
+def test_bug_a_ticket_that_is_none_was_logged_with_its_text(args: list[Any], named: dict[str, Any]) -> None:
+    """The task raised, Celery logged the exception with what it quotes, and the message was gone."""
+    with pytest.raises(Unusable, match="ticket"):
+        passes(good(body=b64encode(json.dumps([args, named, None]).encode()).decode()))
+
+
+@pytest.mark.parametrize("depth", [257, 300, 900])
+def test_bug_a_message_too_deep_to_be_written_down_was_lost(depth: int) -> None:
+    """What the parser just bears, the writer of the dead letter did not: the task failed after its acknowledgement."""
+    body = f"[[{'[' * depth}{']' * depth}], {{}}, null]"
+    message = json.loads(redis_message(PUBLISH_TASK, [], shadow=None, argsrepr=""))
+    with pytest.raises(Unusable, match="deeper"):
+        passes({**message, "body": b64encode(body.encode()).decode()})
+
+
+def test_a_message_beyond_all_measure() -> None:
+    """8 MiB and no more."""
+    with pytest.raises(Unusable, match="larger"):
+        checked(b" " * (MOST_BYTES + 1))
 
 
 def test_bug_flower_showed_what_others_published() -> None:

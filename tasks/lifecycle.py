@@ -1,0 +1,89 @@
+"""What a worker process does beside its work: it proves that it lives, and it ends in time."""
+
+import logging
+import os
+import socket
+import sys
+import threading
+from typing import Any, Final
+
+import kombu
+import structlog
+from celery import Celery, signals
+
+from config.settings import Settings
+from tasks.connection import connect
+from tasks.consumer import work
+from tasks.heartbeat import Heartbeats, Worker, alive_queue
+from tasks.queue import Queue
+from tasks.sweeper import Loop, RenewedLeases
+from tasks.watchdog import DEAD_STATUS, Limits, Pulse, Watchdog
+
+log: Final = structlog.get_logger("tasks.lifecycle")
+
+#: The watchdog's own connection: it waits for nothing that the others wait for.
+_TIMEOUT_S: Final = 3.0
+#: An unused heartbeat queue of another broker goes away after this.
+_QUEUE_KEPT_S: Final = 3600
+
+
+def attach(app: Celery, settings: Settings, queue: Queue, leases: RenewedLeases) -> None:
+    """Watch the worker from its being ready to its being told to stop; then see to it that it ends within the grace."""
+    app.pulse = Pulse()  # what the consumer tells of each heartbeat that came back
+    limits = Limits(settings.heartbeat_dead_s, max(settings.lease_most_s, settings.heartbeat_dead_s))
+    heartbeats = Heartbeats(connect(settings.redis_url, timeout_s=_TIMEOUT_S))
+    host, loops = socket.gethostname(), []
+
+    def worker(name: str, silent_s: float = 0) -> Worker:
+        return Worker(name, host, os.getpid(), limits.silent_s, silent_s)
+
+    def set_up(sender: str, instance: Any, **_: Any) -> None:
+        name = alive_queue(sender)
+        kept = {} if queue.key else {"expires": _QUEUE_KEPT_S}
+        declared = instance.app.amqp.queues.select_add(kombu.Queue(name, routing_key=name, **kept))
+        # Celery has just given it the default exchange, where each worker that ever ran would leave a binding.
+        declared.exchange = kombu.Exchange("")
+
+    def ready(sender: Any, **_: Any) -> None:
+        def beat(silent_s: float) -> None:
+            heartbeats.beat(worker(sender.hostname, silent_s), queue.heartbeat(alive_queue(sender.hostname)))
+
+        dog = Watchdog(
+            pulse=app.pulse,
+            limits=limits,
+            work=lambda: work(sender),
+            beat=beat,
+            end=lambda: _end(leases, DEAD_STATUS),
+        )
+        app.pulse.felt()
+        loops.append(Loop("watchdog", limits.between_s, dog.look))
+        loops[-1].start()
+
+    def stopping(sender: str, **_: Any) -> None:
+        for loop in loops:
+            loop.stop()
+        # Not here: this is a signal handler.
+        threading.Thread(target=heartbeats.leave, args=(worker(sender),), daemon=True).start()
+        after = threading.Timer(settings.worker_grace_s, _grace_over, (leases,))
+        after.daemon = True
+        after.start()
+
+    signals.celeryd_after_setup.connect(set_up, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(stopping, weak=False)
+
+
+def _grace_over(leases: RenewedLeases) -> None:
+    log.warning("worker.grace_over")
+    _end(leases, os.EX_OK)
+
+
+def _end(leases: RenewedLeases, status: int) -> None:
+    """End now, whatever hangs. Others take over at once if Redis hears of it, and when the leases run out if not."""
+    handing_back = threading.Thread(target=leases.hand_back, daemon=True)
+    handing_back.start()
+    handing_back.join(_TIMEOUT_S)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
