@@ -6,17 +6,21 @@ Ends with status 1 when anything was lost, reordered, delivered twice without a 
 import os
 import random
 import shutil
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
 
 from torture import report
-from torture.faults import known
+from torture.faults import clock_possible
+from torture.parts import NotInTime
 from torture.run import Options, run
 
 _LONGEST_SEED = 1_000_000
 _WIDTH = 118
+_SAID_EVERY_S = 10
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,14 +33,16 @@ def main(seconds: float, seed: int | None, events: int | None, subjects: int, fi
     """Run, show, write down."""
     seed = random.randrange(_LONGEST_SEED) if seed is None else seed  # noqa: S311 - faults, not secrets
     click.echo(f"seed {seed}")
-    if "clock" not in known():
+    if not clock_possible():
         click.echo("clock: not possible here (no libfaketime)")
     folder = Path("var/torture").resolve() / f"seed-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    outcome = run(Options(seconds, seed, events, subjects), folder, os.environ, _say)
-    if sys.stderr.isatty():
-        click.echo("\r" + " " * _WIDTH + "\r", err=True, nl=False)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        outcome = run(Options(seconds, seed, events, subjects), folder, os.environ, _say)
+    except NotInTime as error:
+        raise click.ClickException(f"{error}\nlogs: {folder}") from None
     failed = report.failed(outcome)
     file = file or Path(f"var/torture/report-{seed}.json")
     report.write(outcome, file, folder if failed else None)
@@ -47,12 +53,18 @@ def main(seconds: float, seed: int | None, events: int | None, subjects: int, fi
     shutil.rmtree(folder)
 
 
-def _say(line: str) -> None:
-    """One line that is written over on a terminal, and one every second elsewhere."""
+def _say(second: int, line: str) -> None:
+    """Progress: a line that is written over on a terminal, one from time to time elsewhere."""
     if sys.stderr.isatty():
         click.echo("\r" + line[:_WIDTH].ljust(_WIDTH), err=True, nl=False)
-    else:
+    elif second % _SAID_EVERY_S == 0:
         click.echo(line, err=True)
+
+
+def _stop(*_: int | FrameType | None) -> None:
+    """TERM unwinds as any error does, so that nothing is left behind; a second one disturbs nothing."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
 
 
 main()

@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from tasks.ledger import WAITING
+from tasks.verify import Walk
 from torture.arrivals import Arrival, good
 from torture.load import Taken
 from torture.storm import Record
@@ -15,6 +17,8 @@ SETTLED_WITHIN_S: Final = 2.0
 _SLACK_S: Final = 0.3
 #: What explains a double that a destination's own fault has made.
 WITHHELD: Final = "answer withheld"
+#: Tickets may outlive their events, and dead letters stay.
+_MAY_STAY: Final = frozenset({"queue", "unacked", "dead"})
 #: Ends that no fault of ours may cause.
 _GIVEN_UP: Final = frozenset({"exhausted", "expired"})
 
@@ -36,7 +40,7 @@ class End:
 class Finding:
     """One thing that is not as promised; `seen` is what the event was last seen as."""
 
-    what: str  #: lost | stuck | dead | misrouted | misplaced | reordered | stale | unexplained | equation | …
+    what: str  #: lost | stuck | dead | misrouted | misplaced | reordered | stale | unexplained | equation | verify | …
     id: str
     seen: str
 
@@ -185,6 +189,15 @@ def equation(
             wrong["accepted - duplicate"] = (row.get("accepted", 0) - row.get("duplicate", 0), states.total())
         if wrong:
             found.append(Finding("equation", " ".join(key), f"(counted by the ledger, by event): {wrong}"))
+    return found
+
+
+def walked(walk: Walk) -> list[Finding]:
+    """What does not fit in Redis; and what is left of order and gates when nothing waits any more."""
+    found = [Finding("verify", each.event_id or "counts", f"{each.what} ({each.last_seen})") for each in walk.findings]
+    places = {place: entries for place, entries in walk.places.items() if entries and place not in _MAY_STAY}
+    if places and not any(walk.places.get(key.removeprefix("router:")) for key in WAITING):
+        found.append(Finding("verify", "nothing waits", f"and yet there is something in {places}"))
     return found
 
 

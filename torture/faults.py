@@ -14,6 +14,7 @@ from torture.router import GRACE_S, READ_TIMEOUT_S, WEBS, WORKERS, Router
 
 _SENDERS: Final = tuple(f"sender-{web}" for web in WEBS)
 _APIS: Final[Mapping[str, str]] = {"ingest": "/ingest/", "api": "/api/"}
+CLOCK: Final = "clock"
 #: Debian's package libfaketime, by architecture; MT = for programs with threads.
 _FAKETIME: Final = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 _LARGE: Final = 20_480
@@ -36,6 +37,13 @@ def _killed(router: Router, fault: Planned) -> Iterator[str]:
 def _terminated(router: Router, fault: Planned) -> Iterator[str]:
     yield "" if router.terminate(fault.target, GRACE_S) else f"did not end within {GRACE_S:g} s of TERM, killed"
     router.bring_back(fault.target)
+
+
+@contextlib.contextmanager
+def _frozen(router: Router, fault: Planned) -> Iterator[str]:
+    router.freeze(fault.target)
+    yield ""
+    router.thaw(fault.target)
 
 
 @contextlib.contextmanager
@@ -158,8 +166,10 @@ _LINK_FAULTS: Final[tuple[tuple[str, tuple[float, float], float, Callable[[Proxy
 def _known() -> Iterator[Known]:
     yield Known(Kind("worker.kill", WORKERS, (0, 3), _PROCESS_START_S, doubles=True), _killed)
     yield Known(Kind("worker.term", WORKERS, (0, 2), _PROCESS_START_S), _terminated)
-    if _faketime():
-        yield Known(Kind("clock", (*WORKERS, *WEBS), (4, 8), _PROCESS_START_S * 2, doubles=True), _other_clock)
+    # As a machine that is suspended, or swaps: longer than a lease, and then it goes on as if nothing had been.
+    yield Known(Kind("worker.freeze", WORKERS, (1, 8), doubles=True), _frozen)
+    yield Known(Kind("web.freeze", WEBS, (1, 8)), _frozen)
+    yield Known(Kind(CLOCK, (*WORKERS, *WEBS), (4, 8), _PROCESS_START_S * 2, doubles=True), _other_clock)
     yield Known(Kind("web.kill", WEBS, (0, 3), 3.0), _killed)
     yield Known(Kind("redis.kill", ("redis",), (0, 2), doubles=True), _redis_killed)
     yield Known(Kind("spool.full", ("redis",), (5, 8), doubles=True), _spool_full)
@@ -187,11 +197,15 @@ def _known() -> Iterator[Known]:
 
 
 def known() -> dict[str, Known]:
-    """Every fault that is possible on this machine, by name."""
+    """Every fault, by name, possible on this machine or not: a seed is to mean the same everywhere."""
     return {each.kind.name: each for each in _known()}
 
 
+def clock_possible() -> bool:
+    """Whether processes can be given another clock here."""
+    return bool(_faketime())
+
+
 def _faketime() -> str:
-    """The library that gives processes another clock, or ""."""
     root, pattern = _FAKETIME[:1], _FAKETIME[1:]
     return next((str(path) for path in sorted(Path(root).glob(pattern))), "")

@@ -51,7 +51,7 @@ class Load:
         self.never: list[Post] = []  #: given up
         self.errors: list[str] = []  #: senders that broke
         self._threads = [
-            threading.Thread(target=self._send_all, args=(number,), name=f"sender-{number}")
+            threading.Thread(target=self._send_all, args=(number,), name=f"sender-{number}", daemon=True)
             for number in range(_SENDERS)
         ]
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ class Parts:
             "ENCHARGE_API_URL": f"{self.sandbox_url}/api/v1",
         }
         self._connection: Connection | None = None
+        self._starting = threading.Lock()
+        self._closed = False
 
     @property
     def connection(self) -> Connection:
@@ -59,7 +62,9 @@ class Parts:
 
     def start(self, name: str, command: Sequence[str], **environ: str) -> "subprocess.Popen[bytes]":
         """Start a process under a name; its output is added to its log."""
-        with self.log(name).open("ab") as log:
+        with self._starting, self.log(name).open("ab") as log:
+            if self._closed:
+                raise NotInTime(f"{name} was to start while everything ends")
             process = subprocess.Popen(
                 command,
                 env={**self.environ, **environ},
@@ -69,7 +74,7 @@ class Parts:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.processes[name] = process
+            self.processes[name] = process
         return process
 
     def start_sandbox(self, *options: str) -> None:
@@ -100,6 +105,14 @@ class Parts:
         process.wait()
         return time.time()
 
+    def freeze(self, name: str) -> None:
+        """Stop it where it stands, until `thaw`."""
+        os.killpg(self.processes[name].pid, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let it go on."""
+        os.killpg(self.processes[name].pid, signal.SIGCONT)
+
     def terminate(self, name: str, within_s: float) -> bool:
         """TERM; when it does not end within that time, kill -9 and False."""
         self.processes[name].terminate()
@@ -121,16 +134,22 @@ class Parts:
 
     def restart_redis(self) -> None:
         """Start it again from its append-only file, at its old address."""
-        again = redis_server.ensure({}, self.folder / "redis")
+        with self._starting:
+            if self._closed:
+                raise NotInTime("Redis was to start while everything ends")
+            again = redis_server.ensure({}, self.folder / "redis")
         if again.url != self.redis.url:
             raise NotInTime(f"Redis' port was taken while it was away: {self.redis.url}")
         self.redis = again
 
     def close(self) -> None:
-        """End everything, the newest first."""
+        """End everything, the newest first; nothing starts any more."""
+        with self._starting:
+            self._closed = True
         for process in reversed(list(self.processes.values())):
             if process.poll() is None:
                 process.terminate()
+                os.killpg(process.pid, signal.SIGCONT)
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_S)

@@ -7,7 +7,9 @@ from typing import Final
 #: Every so often nothing begins for a while, so that work can be seen to get done.
 _PERIOD_S: Final = 30.0
 _CALM_S: Final = 6.0
-_GAP_S: Final = (0.4, 2.4)
+#: Mean time between two begins: dense enough for every kind in a short run, and with air in a long one.
+_LEAST_GAP_S: Final = 1.4
+_MOST_GAP_S: Final = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,7 @@ def plan(dice: random.Random, kinds: tuple[Kind, ...], span_s: float) -> list[Pl
     found: list[Planned] = []
     free_at: dict[str, float] = {}
     deck: list[Kind] = []
+    gap_s = min(_MOST_GAP_S, max(_LEAST_GAP_S, span_s / len(kinds)))
     now_s = 0.0
     while now_s < span_s:
         deck = deck or dice.sample(kinds, len(kinds))
@@ -53,7 +56,7 @@ def plan(dice: random.Random, kinds: tuple[Kind, ...], span_s: float) -> list[Pl
         if at_s + hold_s + kind.after_s <= span_s:
             found.append(Planned(round(at_s, 3), kind.name, target, round(hold_s, 3), roll))
             free_at[target] = at_s + hold_s + kind.after_s
-        now_s += dice.uniform(*_GAP_S)
+        now_s += gap_s * dice.uniform(0.3, 1.7)
     return sorted(found, key=lambda fault: fault.at_s)
 
 

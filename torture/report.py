@@ -15,7 +15,7 @@ from torture.run import Outcome
 #: Findings that make a run fail, in the order of the table.
 FAILURES: Final = (
     "lost", "stuck", "dead", "misrouted", "misplaced", "reordered", "stale", "unexplained", "equation",
-    "not survived", "refused", "broken",
+    "verify", "not survived", "refused", "broken",
 )  # fmt: skip
 _MOST_SHOWN: Final = 20
 

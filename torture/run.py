@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tasks.ledger import StoredEvent
+from tasks.verify import verify
 from torture import checks
 from torture.arrivals import Arrival, arrivals
 from torture.checks import Double, End, Finding
 from torture.events import posts
-from torture.faults import known
+from torture.faults import CLOCK, clock_possible, known
 from torture.load import Load, Taken
 from torture.parts import NotInTime
 from torture.plan import plan
@@ -24,8 +25,10 @@ from torture.storm import Record, Storm
 _CALM_S: Final = 3.0
 _LEAST_STORM_S: Final = 5.0
 _EVENTS_A_SECOND: Final = 25
-#: Beyond the time that was asked for: how much longer a slow settlement may take before it counts as stuck.
-_PATIENCE_S: Final = 60.0
+#: When for so long not one event has ended, those that are left are stuck.
+_PATIENCE_S: Final = 30.0
+#: So much longer than asked for may a run take that only is slow.
+_MOST_LONGER: Final = 2.0
 _A_READ: Final = 500
 
 
@@ -58,8 +61,8 @@ class Outcome:
     exits: Sequence[str]
 
 
-def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callable[[str], None]) -> Outcome:
-    """`folder` gets logs and data, `say` one line of progress every second.
+def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callable[[int, str], None]) -> Outcome:
+    """`folder` gets logs and data, `say` every second its number and a line of progress.
 
     Raises NotInTime when the router does not even start.
     """
@@ -70,6 +73,8 @@ def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callabl
         router.know_people(options.subjects)
         span_s = max(_LEAST_STORM_S, options.seconds - _reserve_s(options.seconds))
         planned = plan(dice, tuple(each.kind for each in kinds.values()), span_s)
+        if not clock_possible():
+            planned = [fault for fault in planned if fault.kind != CLOCK]
         events = options.events or round(span_s * _EVENTS_A_SECOND)
         name = f"t{options.seed}-{time.time_ns() // 1_000_000_000:x}"
         load = Load(router, posts(dice, events, options.subjects), span_s + _CALM_S, name)
@@ -81,12 +86,10 @@ def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callabl
             watch.look()
         calm_at = time.monotonic()
         storm.join()
-        deadline = begun + options.seconds + _PATIENCE_S
-        while load.running() and time.monotonic() < deadline:
+        deadline = begun + options.seconds * _MOST_LONGER
+        while (load.running() or not watch.settled()) and watch.moves() and time.monotonic() < deadline:
             watch.look()
-        load.finish(max(0.0, deadline - time.monotonic()))
-        while not watch.settled() and time.monotonic() < deadline:
-            watch.look()
+        load.finish(0.0)
         settled_s = time.monotonic() - calm_at
         return _outcome(options, router, watch, time.monotonic() - begun, settled_s)
 
@@ -94,7 +97,7 @@ def run(options: Options, folder: Path, machine: Mapping[str, str], say: Callabl
 class _Watch:
     """Follows what goes on: what was taken, how it ended, what arrived."""
 
-    def __init__(self, router: Router, load: Load, storm: Storm, say: Callable[[str], None]) -> None:
+    def __init__(self, router: Router, load: Load, storm: Storm, say: Callable[[int, str], None]) -> None:
         self.router = router
         self.load = load
         self.storm = storm
@@ -102,7 +105,7 @@ class _Watch:
         self.came: list[Arrival] = []
         self._calls = 0
         self._say = say
-        self._begun = time.monotonic()
+        self._begun = self._moved_at = time.monotonic()
 
     def look(self) -> None:
         """Once a second."""
@@ -110,10 +113,9 @@ class _Watch:
         self.storm.supervise()
         self.read_calls()
         on = ", ".join(self.storm.active()) or "calm"
-        self._say(
-            f"{time.monotonic() - self._begun:4.0f} s  taken {len(self.load.taken)}  arrived {len(self.came)}  "
-            f"faults {len(self.storm.records)}  now: {on}"
-        )
+        second = round(time.monotonic() - self._begun)
+        done = f"taken {len(self.load.taken)}  arrived {len(self.came)}  faults {len(self.storm.records)}"
+        self._say(second, f"{second:4} s  {done}  now: {on}")
 
     def read_calls(self) -> None:
         """The calls since the last look."""
@@ -122,7 +124,12 @@ class _Watch:
             if calls[0]["seq"] != self._calls + 1:
                 raise NotInTime("the sandbox has forgotten calls that were not read yet")
             self._calls = calls[-1]["seq"]
+            self._moved_at = time.monotonic()
             self.came += arrivals(calls)
+
+    def moves(self) -> bool:
+        """Whether anything has arrived or ended lately."""
+        return time.monotonic() - self._moved_at < _PATIENCE_S
 
     def settled(self) -> bool:
         """Whether every event that was taken has ended; reads those that had not."""
@@ -131,6 +138,8 @@ class _Watch:
             some = ids[first : first + _A_READ]
             for id_, event in zip(some, self.router.ledger_events(some), strict=True):
                 self.ends[id_] = _end(event)
+                if _has_ended(self.ends[id_]):
+                    self._moved_at = time.monotonic()
         return all(_has_ended(self.ends[id_]) for id_ in ids)
 
 
@@ -152,6 +161,7 @@ def _outcome(options: Options, router: Router, watch: _Watch, took_s: float, set
         *checks.order(watch.came),
         *checks.unexplained(doubles),
         *checks.equation(counts, load.taken, watch.ends),
+        *checks.walked(router.insist(lambda: verify(router.connection.ledger))),
         *(Finding("not survived", f"{fault.kind}({fault.target})", fault.error) for fault in faults if fault.error),
         *(Finding("broken", "senders", error) for error in load.errors),
         *(Finding("refused", post.events[0].tag, f"never taken, by {post.way}") for post in load.never),

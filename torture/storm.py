@@ -47,7 +47,7 @@ class Storm:
         self._active: dict[Planned, float] = {}
         self.records: list[Record] = []
         self._begun = 0.0
-        self._scheduler = threading.Thread(target=self._schedule, name="storm")
+        self._scheduler = threading.Thread(target=self._schedule, name="storm", daemon=True)
 
     def start(self) -> None:
         """Let it begin."""
@@ -82,7 +82,7 @@ class Storm:
     def _schedule(self) -> None:
         for fault in self._planned:
             time.sleep(max(0.0, self._begun + fault.at_s - time.monotonic()))
-            thread = threading.Thread(target=self._carry_out, args=(fault,), name=fault.kind)
+            thread = threading.Thread(target=self._carry_out, args=(fault,), name=fault.kind, daemon=True)
             thread.start()
             self._threads.append(thread)
 

@@ -3,8 +3,10 @@
 import dataclasses
 from typing import ClassVar
 
+from tasks import verify as walk
+from tasks.verify import Walk
 from torture.arrivals import Arrival, arrivals
-from torture.checks import End, acceptance, doubles, equation, order, per_id, recoveries, slowest_s, unexplained
+from torture.checks import End, acceptance, doubles, equation, order, per_id, recoveries, slowest_s, unexplained, walked
 from torture.events import API, INGEST, Event
 from torture.load import Taken
 from torture.storm import Record
@@ -159,6 +161,15 @@ class TestEquation:
         counts = {("source", "website"): self.ROW, ("route", "first-to-ingest"): {"accepted": 1, "filtered": 1}}
         found = equation(counts, [taken(0)], {"e0": DELIVERED})
         assert {finding.id for finding in found} == {"source website", "route first-to-ingest"}
+
+
+def test_what_the_walk_finds_and_what_is_left() -> None:
+    """A line or lane that nobody waits in is a leak; tickets and dead letters may stay."""
+    assert walked(Walk(9, {"accepted": 0, "queue": 3, "unacked": 1, "dead": 2}, frozenset())) == []
+    assert walked(Walk(9, {"held": 1, "lane": 1}, frozenset())) == []
+    assert [each.what for each in walked(Walk(9, {"lane": 1, "queue": 1}, frozenset()))] == ["verify"]
+    finding = walk.Finding("e1", "it is nowhere", ("router:line:x",))
+    assert [(each.what, each.id) for each in walked(Walk(9, {}, frozenset({finding})))] == [("verify", "e1")]
 
 
 def test_recovery_is_measured_from_the_end_of_what_overlaps() -> None:
