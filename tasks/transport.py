@@ -27,8 +27,8 @@ from tasks.queue import ALIVE_TASK, ROUTE_TASK
 log: Final = structlog.get_logger("tasks.transport")
 
 _JSON: Final = "application/json"
-#: Of a whole message; what an endpoint takes is far below.
-MOST_BYTES: Final = 8 * 1024 * 1024
+#: Of a whole message. Parsed, small values take fifty times as much memory, and each thread may hold one.
+MOST_BYTES: Final = 1024 * 1024
 #: Of a message and of its body. What the parser still takes at its limit, a writer further down the stack does not.
 MOST_DEPTH: Final = 256
 #: Of events in a ticket; ours carry fewer.

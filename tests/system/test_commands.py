@@ -111,8 +111,14 @@ def test_up_carries_the_event_of_its_curl_line_and_takes_over_after_a_kill(
     assert (answer.status_code, answer.json()["code"]) == (200, "accepted")
     state = f"{sandbox}/_sandbox/state"
     wait(lambda: bool(requests.get(state, timeout=5).json()["people"]), 10, "the person arrived")
-    wait(lambda: "added-tag-vip" in requests.get(f"{flower}/api/tasks", timeout=5).text, 15, "Flower shows it")
-    shown = requests.get(f"{flower}/api/tasks", timeout=5).text
+    user, password = up.found(r"Flower .*\((router:\S+)\)").split(":")
+    assert requests.get(f"{flower}/api/tasks", timeout=5).status_code == 401
+
+    def tasks() -> str:
+        return requests.get(f"{flower}/api/tasks", auth=(user, password), timeout=5).text
+
+    wait(lambda: "added-tag-vip" in tasks(), 15, "Flower shows it")
+    shown = tasks()
     task = next(iter(json.loads(shown).values()))
     assert task["name"] == "encharge · added-tag-vip"
     assert task["state"] == "SUCCESS"
@@ -123,6 +129,18 @@ def test_up_carries_the_event_of_its_curl_line_and_takes_over_after_a_kill(
     assert 'event_router_source_events_total{source="encharge",state="delivered"} 1.0' in (
         requests.get(f"{web}/metrics", timeout=5).text
     )
+
+    # Nothing of it is for other users of the machine: not the files, not the secrets.
+    assert not any(
+        (folder / "var/up" / name).stat().st_mode & 0o077 for name in ("", "environment", "redis/redis.conf")
+    )
+    secrets = [
+        password,
+        headers["Authorization"].split()[1],
+        (folder / "var/up/redis/redis.conf").read_text().split()[1],
+    ]
+    listed = subprocess.run(["ps", "-ww", "-eo", "command="], capture_output=True, text=True, check=True).stdout
+    assert not [secret for secret in secrets if secret in listed]
 
     up.process.kill()
     up.process.wait()

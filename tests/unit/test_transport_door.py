@@ -250,7 +250,7 @@ def test_bug_a_message_too_deep_to_be_written_down_was_lost(depth: int) -> None:
 
 
 def test_a_message_beyond_all_measure() -> None:
-    """8 MiB and no more."""
+    """1 MiB and no more."""
     with pytest.raises(Unusable, match="larger"):
         checked(b" " * (MOST_BYTES + 1))
 
