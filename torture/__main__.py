@@ -29,7 +29,8 @@ _SAID_EVERY_S = 10
 @click.option("--events", type=click.IntRange(min=1), help="Default: 25 for each second of faults.")
 @click.option("--subjects", type=click.IntRange(min=1), default=40, show_default=True, help="Whom events are about.")
 @click.option("--report", "file", type=click.Path(path_type=Path), help="Default: var/torture/report-<seed>.json.")
-def main(seconds: float, seed: int | None, events: int | None, subjects: int, file: Path | None) -> None:
+@click.option("--keep", is_flag=True, help="Keep logs and Redis' file also when all is well.")
+def main(seconds: float, seed: int | None, events: int | None, subjects: int, file: Path | None, keep: bool) -> None:
     """Run, show, write down."""
     seed = random.randrange(_LONGEST_SEED) if seed is None else seed  # noqa: S311 - faults, not secrets
     click.echo(f"seed {seed}")
@@ -45,12 +46,13 @@ def main(seconds: float, seed: int | None, events: int | None, subjects: int, fi
         raise click.ClickException(f"{error}\nlogs: {folder}") from None
     failed = report.failed(outcome)
     file = file or Path(f"var/torture/report-{seed}.json")
-    report.write(outcome, file, folder if failed else None)
+    report.write(outcome, file, folder if failed or keep else None)
     click.echo(f"\n{report.text(outcome)}\nreport: {file}, {file.with_suffix('.txt')}")
-    if failed:
+    if failed or keep:
         click.echo(f"logs: {folder}")
-        sys.exit(1)
-    shutil.rmtree(folder)
+    else:
+        shutil.rmtree(folder)
+    sys.exit(failed)
 
 
 def _say(second: int, line: str) -> None:

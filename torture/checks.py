@@ -219,16 +219,18 @@ def recoveries(came: Iterable[Arrival], faults: Sequence[Record]) -> dict[Record
     return found
 
 
-def slowest_s(taken: Iterable[Taken], came: Iterable[Arrival]) -> float:
-    """The longest time from an event's acceptance to its first arrival at a destination."""
-    at = {(each.event.subject, each.event.number): each.at for each in taken}
-    first: dict[tuple[int, int, str], float] = {}
+def slowest(taken: Iterable[Taken], came: Iterable[Arrival]) -> tuple[float, str]:
+    """The longest time from an event's acceptance to its first arrival at a destination, and which event it was."""
+    sent = {(each.event.subject, each.event.number): each for each in taken}
+    first: dict[tuple[int, int, str], Arrival] = {}
     for arrival in filter(good, came):
-        first.setdefault((arrival.subject, arrival.number, arrival.destination), arrival.at)
+        first.setdefault((arrival.subject, arrival.number, arrival.destination), arrival)
     waits = (
-        arrived - at[subject, number] for (subject, number, _), arrived in first.items() if (subject, number) in at
+        (arrived.at - sent[subject, number].at, f"{sent[subject, number].id} at {destination}")
+        for (subject, number, destination), arrived in first.items()
+        if (subject, number) in sent
     )
-    return max(waits, default=0.0)
+    return max(waits, default=(0.0, ""))
 
 
 def _name(arrival: Arrival) -> str:

@@ -167,7 +167,7 @@ def _known() -> Iterator[Known]:
     yield Known(Kind("worker.kill", WORKERS, (0, 3), _PROCESS_START_S, doubles=True), _killed)
     yield Known(Kind("worker.term", WORKERS, (0, 2), _PROCESS_START_S), _terminated)
     # As a machine that is suspended, or swaps: longer than a lease, and then it goes on as if nothing had been.
-    yield Known(Kind("worker.freeze", WORKERS, (1, 8), doubles=True), _frozen)
+    yield Known(Kind("worker.freeze", WORKERS, (4, 9), doubles=True), _frozen)
     yield Known(Kind("web.freeze", WEBS, (1, 8)), _frozen)
     yield Known(Kind(CLOCK, (*WORKERS, *WEBS), (4, 8), _PROCESS_START_S * 2, doubles=True), _other_clock)
     yield Known(Kind("web.kill", WEBS, (0, 3), 3.0), _killed)

@@ -29,9 +29,12 @@ _LINGER_RST: Final = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Listens on `port` (0 = a free one) of 127.0.0.1 and passes everything to `upstream_port` there."""
+    """Listens on `port` (0 = a free one) of 127.0.0.1 and passes everything to `upstream_port` there.
 
-    def __init__(self, upstream_port: int, port: int = 0) -> None:
+    `latency_s` is how long each piece of data takes when nothing is wrong.
+    """
+
+    def __init__(self, upstream_port: int, port: int = 0, *, latency_s: float = 0.0) -> None:
         self._upstream = (_HOST, upstream_port)
         # Bound and never listening: it keeps the port ours while new connections are refused.
         self._keeper = _bound(port)
@@ -40,7 +43,7 @@ class Proxy:
         self._listener: socket.socket | None = None
         self._links: set[_Link] = set()
         self._paused = False
-        self._delay_s = 0.0
+        self._latency_s = self._delay_s = latency_s
         self._orders: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._waker, self._wakes = socket.socketpair()
         self._open = True
@@ -64,7 +67,7 @@ class Proxy:
     # --- faults -----------------------------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Take new connections, deliver what was held, delay nothing. What was swallowed stays half-open."""
+        """Take new connections, deliver what was held, delay no longer. What was swallowed stays half-open."""
         self._order(self._restore)
 
     def cut(self) -> None:
@@ -109,7 +112,7 @@ class Proxy:
             done.set()
 
     def _restore(self) -> None:
-        self._paused, self._delay_s = False, 0.0
+        self._paused, self._delay_s = False, self._latency_s
         self._listen()
         for link in self._links:
             for pipe in link.pipes:

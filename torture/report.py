@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cli.table import table
 from torture.arrivals import good
-from torture.checks import WITHHELD, slowest_s
+from torture.checks import WITHHELD, slowest
 from torture.run import Outcome
 
 #: Findings that make a run fail, in the order of the table.
@@ -77,7 +77,7 @@ def _numbers(outcome: Outcome) -> dict[str, Any]:
             found[what] for what in FAILURES if what not in {"lost", "unexplained", "reordered", "stale", "misplaced"}
         ),
         "worst_recovery_s": _one_digit(outcome.recovery_s.values()),
-        "slowest_delivery_s": round(slowest_s(outcome.taken, outcome.came), 1),
+        "slowest_delivery_s": round(slowest(outcome.taken, outcome.came)[0], 1),
         "settled_after_s": round(outcome.settled_s, 1),
     }
 
@@ -110,6 +110,7 @@ def _data(outcome: Outcome, logs: Path | None) -> dict[str, Any]:
     return {
         "options": dataclasses.asdict(outcome.options),
         "passed": not failed(outcome),
+        "slowest": slowest(outcome.taken, outcome.came)[1],
         "took_s": round(outcome.took_s, 1),
         "numbers": _numbers(outcome),
         "answers": dict(outcome.answers),

@@ -58,6 +58,9 @@ _USUAL: Final = (
     {"kind": "delay", "delay_s": 0.08},
 )
 
+#: To Redis and back it takes twice this: what is asked there is in flight often enough for a fault to hit it.
+_LATENCY_S: Final = 0.004
+
 _Answer = TypeVar("_Answer")
 
 
@@ -79,7 +82,7 @@ class Router(Parts):
         self._ports = {web: redis_server.free_port() for web in WEBS}
         # Bound and never listening: nobody else gets a port while its owner is dead.
         self._keepers = {port: _keeper(port) for port in self._ports.values()}
-        self.links = {name: Proxy(self._redis_port) for name in (*WEBS, *WORKERS)}
+        self.links = {name: Proxy(self._redis_port, latency_s=_LATENCY_S) for name in (*WEBS, *WORKERS)}
         self.links |= {f"sender-{web}": Proxy(port) for web, port in self._ports.items()}
         self.control: Any = connect(self.redis.url, timeout_s=_REDIS_TIMEOUT_S)
         self._rules: dict[str, list[Mapping[str, Any]]] = {}

@@ -166,6 +166,17 @@ def test_delay_is_for_every_piece(proxy: Proxy) -> None:
         assert connection.recv(16) == b"held"
 
 
+def test_latency_is_what_restore_goes_back_to(server: EchoServer) -> None:
+    """There and back, always."""
+    with Proxy(server.server_address[1], latency_s=0.05) as proxy, connected(proxy) as connection:
+        for _ in range(2):
+            begun = time.monotonic()
+            assert echoed(connection)
+            assert time.monotonic() - begun >= 0.1
+            proxy.delay(0.0)
+            proxy.restore()
+
+
 def test_nobody_upstream_is_a_reset(server: EchoServer, proxy: Proxy) -> None:
     """As when Redis is dead: the caller's connection fails at once instead of hanging."""
     server.shutdown()

@@ -31,4 +31,4 @@ def test_a_short_storm(tmp_path: Path) -> None:
     numbers = found["numbers"]
     assert numbers["accepted"] > 500
     assert {fault["kind"] for fault in found["faults"]} > CORE, "the seed has lost its faults: look for another"
-    assert numbers["duplicated"] > 0, "no fault hit a delivery in flight: the test proves nothing"
+    assert any(fault["in_flight"] for fault in found["faults"]), "no fault hit a delivery: the test proves nothing"

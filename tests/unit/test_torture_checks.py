@@ -6,7 +6,7 @@ from typing import ClassVar
 from tasks import verify as walk
 from tasks.verify import Walk
 from torture.arrivals import Arrival, arrivals
-from torture.checks import End, acceptance, doubles, equation, order, per_id, recoveries, slowest_s, unexplained, walked
+from torture.checks import End, acceptance, doubles, equation, order, per_id, recoveries, slowest, unexplained, walked
 from torture.events import API, INGEST, Event
 from torture.load import Taken
 from torture.storm import Record
@@ -181,7 +181,7 @@ def test_recovery_is_measured_from_the_end_of_what_overlaps() -> None:
 
 def test_the_slowest_delivery() -> None:
     """From acceptance to the first arrival."""
-    assert slowest_s([taken(0, at=99.0), taken(1, at=99.5)], came(0, 1, 0)) == 1.5
+    assert slowest([taken(0, at=99.0), taken(1, at=99.5)], came(0, 1, 0)) == (1.5, "e1 at encharge_ingest")
 
 
 def test_arrivals_are_read_off_both_apis() -> None:
