@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ def test_no_secret_and_no_person_is_told(make_router: Callable[..., Router], tmp
         assert [name for name, text in told.items() if word in text] == []
 
 
+def held(router: Router, ids: list[str]) -> bool:
+    """Whether all of them wait for a gate."""
+    return all(event is not None and event.state == "held" for event in router.some(ids))
+
+
 def everything_goes_wrong(router: Router) -> list[str]:
     """Events that are delivered, refused, unmappable, raise; requests that are refused at the door. Gives ids."""
     user = {"id": "77", "email": EMAIL}
@@ -130,7 +136,7 @@ def everything_goes_wrong(router: Router) -> list[str]:
         failing = [taken(numbered(1)[0]), taken(numbered(1, f"added-tag-{EMAIL}")[0])]
         if rule.get("status") == 401:
             # The key is wrong, not the event: it waits until something gets through.
-            wait(lambda: all(event and event.state == "held" for event in router.some(failing)), 30, "they are parked")
+            wait(partial(held, router, failing), 30, "they are parked")
         else:
             router.settled(failing, 30)
         ids += failing
