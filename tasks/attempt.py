@@ -98,21 +98,16 @@ class Attempt:
     def make(self) -> Result:
         """Do what can be done now."""
         gate = f"{ROUTE}{self._name}"
-        if self._shut(gate):
+        if self._route_shut(gate):
             return self._waits(f"parked:{gate}")
         started, clock = self._world.now(), time.monotonic()
-        error: BaseException | None = None
-        try:
-            self._plan()
-            if self._order and self.destinations & self._blocked:
-                return self._waits("held")
-            closed = self._send()
+        error = self._plan()
+        if self._blocked & set(self._order.partition(":")[2].split(",")):
+            return self._waits("held")
+        if error is None:
+            closed, error = self._send()
             if closed is not None:
                 return self._waits(f"parked:{closed}")
-        except KeyboardInterrupt:
-            raise
-        except BaseException as raised:  # noqa: BLE001 - SystemExit, CancelledError: all are outcomes of the attempt
-            error = raised
         return self._result(error, started, time.monotonic() - clock)
 
     @property
@@ -121,11 +116,23 @@ class Attempt:
         if self._delivery.order:
             return self._delivery.order
         mode = self._route.order if self._route else "pass"
-        return f"{mode}:{','.join(sorted(self.destinations))}" if mode != "off" and self.destinations else ""
+        to = self.destinations
+        if mode == "hold" and not to:
+            # It failed before anyone knew where it goes to: those behind it are held everywhere.
+            to = set(self._world.destinations)
+        return f"{mode}:{','.join(sorted(to))}" if mode != "off" and to else ""
 
     def _waits(self, state: str) -> Result:
         record = {**self._record, "sent": self._sent} if self._sent else self._record
         return Result(self._name, state, record, order=self._order)
+
+    def _route_shut(self, gate: str) -> bool:
+        """Whether the route's gate is for this delivery: once past it, only a pause stops it."""
+        shut = self._event.shut.get(gate)
+        if shut is None:
+            return False
+        new = self._delivery.state == "pending" and not self._delivery.order
+        return shut.mode not in _PASSABLE or new
 
     def _shut(self, gate: str) -> bool:
         shut = self._event.shut.get(gate)
@@ -133,35 +140,46 @@ class Attempt:
             return False
         return shut.mode not in _PASSABLE or self._delivery.gate != gate
 
-    def _plan(self) -> None:
+    def _plan(self) -> BaseException | None:
+        """Find out what is to be sent. Gives what our own code or a handler raised."""
         if self._route is None:
-            raise MappingFailed("there is no route of this name any more")
-        requests = self._route.requests(self._envelope)
-        for request in requests:
-            self._destination(request)
+            return MappingFailed("there is no route of this name any more")
+        try:
+            requests = self._route.requests(self._envelope)
+            for request in requests:
+                self._destination(request)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: all are outcomes of the attempt
+            return error
         self._requests = requests
+        return None
 
-    def _send(self) -> str | None:
-        """Send what is left to send. Gives the destination whose gate is shut, where there was one."""
+    def _send(self) -> tuple[str | None, BaseException | None]:
+        """Send what is left to send. Gives the destination whose gate is shut, or what went wrong."""
         for request in self._requests[self._sent :]:
             name = request.destination
             if self._shut(name):
-                return name
+                return name, None
             if not self._world.slots.enter(name):
                 self.verdicts.append(Verdict(name, "busy"))
-                return name
+                return name, None
             self._request, self._response = request, None
             try:
                 self._response = self._destination(request).send(request)
             except RouterError as error:
                 self._response = error.response
                 self.verdicts += _heard(name, error, self._world.policy)
+                return None, error
+            except KeyboardInterrupt:
                 raise
+            except BaseException as error:  # noqa: BLE001 - as above
+                return None, error
             finally:
                 self._world.slots.leave(name)
             self.verdicts.append(Verdict(name, "ok"))
             self._sent += 1
-        return None
+        return None, None
 
     def _result(self, error: BaseException | None, started: float, lasted_s: float) -> Result:
         record = self._record
@@ -171,6 +189,7 @@ class Attempt:
         since = float(record.get("since", self._event.accepted_at / _MICROS))
         state, delay_s, reason = self._outcome(error, tried, self._world.now() - since)
         outcome = "parked" if state.startswith("parked:") else state
+        waits = outcome == "parked" or (outcome == "retrying" and isinstance(error, DestinationThrottled))
         entry = {
             "number": record.get("made", 0) + crashed + 1,
             "at": datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
@@ -197,7 +216,7 @@ class Attempt:
         record |= {
             "attempts": attempts,
             # Time at a gate costs no attempts, nor does what showed that the gate has to stay shut.
-            "tried": tried - 1 if outcome == "parked" else tried,
+            "tried": tried - 1 if waits and not self._alone() else tried,
             "made": entry["number"],
             "crashes": self._event.crashes,
             "since": since,
@@ -206,10 +225,11 @@ class Attempt:
             "reason": reason,
             "request": self._shown(),
             "response": dataclasses.asdict(self._response) if self._response else None,
-            "writes": self._written(),
         }
-        if isinstance(error, DestinationUnauthorized):
-            record.setdefault("heard_at_refusal", self._heard_at())
+        if self._requests:
+            record["writes"] = self._written()
+        if waits:
+            record["heard_at"] = self._heard_at()
         failure = reason or ""
         result = Result(
             self._name,
@@ -229,22 +249,32 @@ class Attempt:
             return ("delivered" if self._sent else "filtered"), 0, None
         if not isinstance(error, Exception):
             return "dead", 0, "bug"
-        destination = self._request.destination if self._request else ""
-        shut = self._event.shut.get(destination)
-        if isinstance(error, DestinationUnauthorized) and not self._alone_refused():
-            return f"parked:{destination}", 0, error.reason
+        gate = f"parked:{self._request.destination}" if self._request else ""
+        alone = self._alone()
+        if isinstance(error, DestinationUnauthorized) and not alone:
+            return gate, 0, error.reason
+        unhurried = isinstance(error, DestinationThrottled) and not error.retry_after_s and not alone
+        if unhurried:
+            # It named no time. Those that others overtake wait longer each time, and have lost no attempt.
+            tried = min(len(self._record.get("attempts", ())) + 1, self._world.policy.max_attempts - 1)
         decided = retry.decide(error, tried, age_s, self._world.policy, self._world.roll())
         too_old = isinstance(decided, retry.GiveUp) and decided.reason == "expired"
-        probes = shut is not None and shut.mode == "probing" and isinstance(error, DestinationUnavailable)
-        if (isinstance(error, DestinationThrottled) or probes) and not too_old:
-            return f"parked:{destination}", 0, reason_of(error)
+        gives_up = isinstance(decided, retry.GiveUp) and (alone or too_old)
+        if self._tells_of_the_gate(error) and not gives_up and not unhurried:
+            return gate, 0, reason_of(error)
         if isinstance(decided, retry.Again):
             return "retrying", decided.delay_s, reason_of(error)
         return "dead", 0, decided.reason
 
-    def _alone_refused(self) -> bool:
-        """Whether others got through since it was refused first: then it is the event, or its route, not our key."""
-        return self._heard_at() > int(self._record.get("heard_at_refusal", self._heard_at()))
+    def _tells_of_the_gate(self, error: Exception) -> bool:
+        """Whether a failure is the destination's way to say: not now. A wait that it names is all deliveries' wait."""
+        shut = self._event.shut.get(self._request.destination) if self._request else None
+        probes = shut is not None and shut.mode == "probing"
+        return isinstance(error, DestinationThrottled) or (probes and isinstance(error, DestinationUnavailable))
+
+    def _alone(self) -> bool:
+        """Whether others got through since it was parked last: then it is the event, or its route, not the gate."""
+        return self._heard_at() > int(self._record.get("heard_at", self._heard_at()))
 
     def _heard_at(self) -> int:
         shut = self._event.shut.get(self._request.destination) if self._request else None

@@ -1,7 +1,8 @@
 """From a ticket to the destination: claim, route, attempt, settle."""
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -24,8 +25,8 @@ _MICROS: Final = 1_000_000
 class Leases(Protocol):
     """Keeps leases alive while work goes on."""
 
-    def hold(self, ids: Sequence[str], owner: str) -> None:
-        """Renew this owner's leases on these events from now on."""
+    def hold(self, ids: Sequence[str], owner: str, asked_at: float) -> None:
+        """Renew this owner's leases on these events from now on; they were asked for then (monotonic clock)."""
         ...
 
     def release(self, ids: Sequence[str], owner: str) -> None:
@@ -33,7 +34,7 @@ class Leases(Protocol):
         ...
 
     def sure(self, id_: str, owner: str) -> bool:
-        """Whether the lease cannot have run out yet, as far as we know."""
+        """Whether the lease is still this owner's."""
         ...
 
 
@@ -48,43 +49,46 @@ class Deliverer:
 
     def work(self, ids: Sequence[str], owner: str) -> None:
         """Work on the events of a ticket that are free, and on those behind them; `owner` must be new for each call."""
+        asked_at = time.monotonic()
         claimed = self.ledger.claim(ids, owner)
         held = [event.id for event in claimed]
-        self.leases.hold(held, owner)
-        changed: dict[str, Shut] = {}
+        self.leases.hold(held, owner, asked_at)
+        shut: Mapping[str, Shut] | None = None
         try:
             for event in claimed:
-                self._with_followers(event, held, changed, most=max(1, _MOST_IN_A_ROW // len(claimed)))
+                fresh = event if shut is None else dataclasses.replace(event, shut=shut)
+                shut = self._with_followers(fresh, held, most=max(1, _MOST_IN_A_ROW // len(claimed))) or shut
         finally:
             self.leases.release(held, owner)
 
-    def _with_followers(self, event: StoredEvent, held: list[str], changed: dict[str, Shut], most: int) -> None:
-        """Work on an event, then on those behind it in its subject's line.
-
-        `changed` has the gates that changed since the ticket was claimed.
-        """
+    def _with_followers(self, event: StoredEvent, held: list[str], most: int) -> Mapping[str, Shut] | None:
+        """Work on an event, then on those behind it in its subject's line. Gives the gates that are shut after it."""
+        shut = None
         for left in reversed(range(most)):
-            event = dataclasses.replace(event, shut={**event.shut, **changed})
-            following = self._deliver_alone(event, changed, take=left > 0)
+            asked_at = time.monotonic()
+            settled = self._deliver_alone(event, take=left > 0)
             self.leases.release([event.id], event.owner)
-            if following is None:
-                return
-            event = following
+            shut = settled.shut if settled else shut
+            if settled is None or settled.next is None:
+                break
+            event = settled.next
             held.append(event.id)
-            self.leases.hold([event.id], event.owner)
+            self.leases.hold([event.id], event.owner, asked_at)
+        return shut
 
-    def _deliver_alone(self, event: StoredEvent, changed: dict[str, Shut], *, take: bool) -> StoredEvent | None:
+    def _deliver_alone(self, event: StoredEvent, *, take: bool) -> Settled | None:
         try:
-            return self._deliver(event, changed, take=take)
+            return self._deliver(event, take=take)
         except Exception:
             # Its lease runs out and it is tried again; the other events of the ticket are not to suffer for it.
             log.exception("delivery.failed", event_id=event.id)
             return None
 
-    def _deliver(self, event: StoredEvent, changed: dict[str, Shut], *, take: bool) -> StoredEvent | None:
+    def _deliver(self, event: StoredEvent, *, take: bool) -> Settled | None:
         """Attempt every delivery of a claimed event that is due, and settle each.
 
-        Gives the next event of its subject's line, claimed too, where `take` asks for it and there is one.
+        Gives how it was settled, with the next event of its subject's line, claimed too, where `take` asks for it;
+        None when it was not settled here.
         """
         try:
             envelope = envelopes.decode(event.envelope or b"")
@@ -111,14 +115,15 @@ class Deliverer:
             rest = _planned(fresh[number:])
             more = number < len(todo)
             settled = self._settle(event, [result, *rest], attempt.verdicts, more=more, take=take and not more)
-            changed |= {gate: Shut(mode, 0) for gate, mode in settled.changes}
+            # Others shut gates too.
+            event = dataclasses.replace(event, shut=settled.shut)
             fresh = []
             if settled.state == "stale":
                 log.warning("lease.lost", event_id=event.id, route=name, outcome=result.state)
                 return None
             if not more:
-                return settled.next
-        return self._settle(event, [], take=take).next
+                return settled
+        return self._settle(event, [], take=take)
 
     def _settle(
         self, event: StoredEvent, results: Sequence[Result], verdicts: Sequence[Verdict] = (), **how: bool

@@ -20,9 +20,10 @@ RESERVED: Final = "quarantine:"
 
 _to_json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _MOST_OF_A_NAME: Final = 80
-_ADDRESS: Final = re.compile(r"[^\s@:=/-]+@[^\s@]+")
+#: Looked for only where a word begins: from each of its letters, a long word without @ would take its square.
+_ADDRESS: Final = re.compile(r"(?<![^\s@:=/-])[^\s@:=/-]++@[^\s@]+")
 #: In a value nothing but blanks is certain not to belong to an address.
-_ADDRESS_IN_VALUE: Final = re.compile(r"\S+@\S+")
+_ADDRESS_IN_VALUE: Final = re.compile(r"(?<!\S)\S+@\S+")
 #: RFC 3339 in UTC, with a fraction of up to six digits.
 _UTC_TIME: Final = validate.Regexp(
     r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$(?!\n)", error="Not a RFC 3339 time in UTC."

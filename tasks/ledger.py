@@ -14,6 +14,7 @@ Redis keys, all times in microseconds of Redis' own clock:
                          | delivered | filtered | dead | discarded
         d:<route>        record of the delivery as JSON: attempts, and what a dead letter needs
         o:<route>        where it keeps which order (ledger/include/3_lanes.lua), while it waits or is dead
+        l:<route>        1 while it stands in those lanes
         g:<route>        1 while the delivery counts in its subject's grave
         A settled event keeps its hash, without envelope, for the dedupe window: "seen already" is EXISTS.
     router:accepted      zset    id → when its newest ticket was made; the events that wait for a worker
@@ -193,11 +194,12 @@ class GatePolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Settled:
-    """What became of the event; who is next in its subject's line, where the caller took it; gates that changed."""
+    """What became of the event; who is next, where the caller took it; gates that changed, and those that are shut."""
 
     state: str
     next: StoredEvent | None = None
     changes: Sequence[tuple[str, str]] = ()
+    shut: Mapping[str, Shut] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,15 +316,17 @@ class Ledger:
         for each in results:
             args += (each.route, each.state, _micros(each.delay_s), _record(each.record), each.order, each.failure)
             args += (len(each.fields), *each.fields)
-        state, unsent, changed, *chain = self.run("settle", *args)
+        state, unsent, changed, shut, *taken = self.run("settle", *args)
         self.sent(unsent)
-        following = _claimed(chain[1], _shut(chain[0])) if chain else None
-        return Settled(state.decode(), following, _changes(changed))
+        gates = _shut(shut)
+        following = _claimed(taken[0], gates) if taken else None
+        return Settled(state.decode(), following, _changes(changed), gates)
 
-    def renew(self, held: Sequence[tuple[str, str]]) -> None:
-        """Let these leases, each of an event and its owner, run anew; what went to somebody else stays as it is."""
-        if held:
-            self.run("renew", self._lease_us, *itertools.chain.from_iterable(held))
+    def renew(self, held: Sequence[tuple[str, str]]) -> list[bool]:
+        """Let these leases, each of an event and its owner, run anew. Gives for each: still its owner's, or lost."""
+        if not held:
+            return []
+        return [own == 1 for own in self.run("renew", self._lease_us, *itertools.chain.from_iterable(held))]
 
     def hand_back(self, held: Sequence[tuple[str, str]]) -> None:
         """Let these leases, each of an event and its owner, run out now, without counting it as a crash."""

@@ -49,7 +49,7 @@ def _stale(ledger: Ledger, id_: str, event: StoredEvent | None) -> bool:
     if event is None or route not in event.deliveries:
         return False
     # What died before its requests were known is compared by its route.
-    return ledger.newer(event, event.deliveries[route].record.get("writes") or [f"{ROUTE}{route}"])
+    return ledger.newer(event, event.deliveries[route].record.get("writes", [f"{ROUTE}{route}"]))
 
 
 @dataclasses.dataclass(frozen=True)

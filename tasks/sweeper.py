@@ -95,10 +95,9 @@ class RenewedLeases:
         self._lock = threading.Lock()
         self._loop = Loop("leases", lease_s / 3, self._renew)
 
-    def hold(self, ids: Sequence[str], owner: str) -> None:
-        now = time.monotonic()
+    def hold(self, ids: Sequence[str], owner: str, asked_at: float) -> None:
         with self._lock:
-            self._held.update(dict.fromkeys(((id_, owner) for id_ in ids), (now, now + self._lease_s)))
+            self._held.update(dict.fromkeys(((id_, owner) for id_ in ids), (asked_at, asked_at + self._lease_s)))
         # Started by the first claim: with a pool of processes that is in the child, where the work is.
         self._loop.start()
 
@@ -117,17 +116,26 @@ class RenewedLeases:
     def sure(self, id_: str, owner: str) -> bool:
         with self._lock:
             _, until = self._held.get((id_, owner), (0.0, 0.0))
-        return time.monotonic() < until
+        if time.monotonic() >= until:
+            self._renew_these([(id_, owner)])
+        with self._lock:
+            return (id_, owner) in self._held
 
     def _renew(self) -> None:
         now = time.monotonic()
         with self._lock:
             held = [lease for lease, (since, _) in self._held.items() if since >= now - self._most_s]
-        self._ledger.renew(held)
+        self._renew_these(held)
+
+    def _renew_these(self, leases: Sequence[tuple[str, str]]) -> None:
+        asked_at = time.monotonic()
+        kept = self._ledger.renew(leases)
         with self._lock:
-            for lease in held:
-                if lease in self._held:
-                    self._held[lease] = (self._held[lease][0], now + self._lease_s)
+            for lease, own in zip(leases, kept, strict=True):
+                if not own:
+                    self._held.pop(lease, None)
+                elif lease in self._held:
+                    self._held[lease] = (self._held[lease][0], asked_at + self._lease_s)
 
 
 class Loop:

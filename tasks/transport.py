@@ -31,6 +31,7 @@ _JSON: Final = "application/json"
 MOST_BYTES: Final = 1024 * 1024
 #: Of a message and of its body. What the parser still takes at its limit, a writer further down the stack does not.
 MOST_DEPTH: Final = 256
+_MOST_OF_A_NAME: Final = 200
 #: Of events in a ticket; ours carry fewer.
 _MOST_IDS: Final = 1000
 #: Half of a character, as JSON can write it: Redis and logs are UTF-8, which has no place for it.
@@ -100,7 +101,7 @@ def without_arguments(message: dict[str, Any]) -> dict[str, Any]:
     hidden = {"argsrepr": "(…)", "kwargsrepr": "{…}"}
     if "task" in headers:
         shadow = headers.get("shadow")
-        shadow = without_addresses(shadow) if isinstance(shadow, str) else None
+        shadow = without_addresses(shadow[:_MOST_OF_A_NAME]) if isinstance(shadow, str) else None
         return {**message, "headers": {**headers, **hidden, "shadow": shadow}}
     body = _body(message, message["properties"].get("body_encoding"))
     call = [body.get("args", []), body.get("kwargs", {}), {}]

@@ -92,7 +92,7 @@ def _wrong(event: StoredEvent, seen: set[str], lines: Mapping[str, list[str]]) -
     if sets != right:
         yield f"its state is {event.state}, but it is in {', '.join(sorted(sets)) or 'none of the sets'}"
     line = lines.get(f"router:line:{event.subject}", [])
-    if event.state == "lined" and event.id not in line:
+    if event.state == "lined" and f"router:line:{event.subject}" not in seen:
         yield "it waits for its turn in a line that does not have it"
     if event.state == "lined" and line[:1] == [event.id]:
         yield "it is the first of its line, and was never woken"
@@ -102,7 +102,7 @@ def _wrong(event: StoredEvent, seen: set[str], lines: Mapping[str, list[str]]) -
             f"router:lane:{place}:{event.subject}"
             for place in filter(None, delivery.order.partition(":")[2].split(","))
         ]
-        if delivery.state == "held" and any(member not in lines.get(lane, []) for lane in lanes):
+        if delivery.state == "held" and any(lane not in seen for lane in lanes):
             yield f"its delivery {name} is held in a lane that does not have it"
         if delivery.state == "held" and all(lines.get(lane, [])[:1] == [member] for lane in lanes):
             yield f"its delivery {name} is held, but behind nobody"

@@ -155,13 +155,20 @@ def _sweep_while_running(
         crash_limit=settings.crash_limit,
         patience_s=settings.lease_s / 2,
     )
+    told: list[None] = []
+
+    def tick() -> None:
+        if not told:
+            ledger.limit(limits)
+            told.append(None)
+        log_changes(ledger.tick())
+
     loops = (
         Loop("sweeper", settings.sweep_interval_s, sweeper.sweep),
-        Loop("gates", _TICK_S, lambda: log_changes(ledger.tick())),
+        Loop("gates", _TICK_S, tick),
     )
 
     def start(**_: Any) -> None:
-        ledger.limit(limits)
         for loop in loops:
             loop.start()
 

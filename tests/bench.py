@@ -50,7 +50,7 @@ class Leases:
         self.held: list[str] = []
         self.seen: list[str] = []
 
-    def hold(self, ids: Sequence[str], _owner: str) -> None:
+    def hold(self, ids: Sequence[str], _owner: str, _asked_at: float) -> None:
         self.held += ids
         self.seen += ids
 

@@ -9,8 +9,11 @@ for i = 2, #ARGV do
   local state = redis.call('HGET', event, 'state')
   -- Who works on it, or waits with a due time, is not forgotten.
   local busy = redis.call('ZSCORE', WAITS.running, id) or redis.call('ZSCORE', WAITS.retrying, id)
-  if WAITS[state] and not busy then
-    local subject = redis.call('HGET', event, 'subject')
+  local subject = redis.call('HGET', event, 'subject')
+  -- Nor who stands in its line; the first of it is woken, and takes the others along.
+  local line = state == 'lined' and subject and line_key(subject)
+  local stands = line and redis.call('LINDEX', line, 0) ~= id and redis.call('LPOS', line, id)
+  if WAITS[state] and not busy and not stands then
     for n = 1, #hash, 2 do
       local route = string.match(hash[n], '^s:(.*)$')
       local waits = route and (hash[n + 1] == 'held' or string.match(hash[n + 1], '^parked:'))
@@ -19,7 +22,8 @@ for i = 2, #ARGV do
       if waits and (order == '' or not subject or is_first(subject, order, member) or hash[n + 1] ~= 'held') then
         redis.call('HSET', event, 's:' .. route, 'pending')
       elseif waits then
-        join(subject, order, member)
+        redis.call('HDEL', event, 'l:' .. route)
+        join(subject, order, id, route)
         if is_first(subject, order, member) then redis.call('HSET', event, 's:' .. route, 'pending') end
       end
     end

@@ -12,7 +12,7 @@ redis.call('HDEL', event, 'd:' .. route)
 count('route', route, 'discarded', 1)
 unbury(event, route)
 local subject, order = unpack(redis.call('HMGET', event, 'subject', 'o:' .. route))
-if subject and order then leave(subject, order, member) end
+if subject and order then leave(subject, order, id, route) end
 if redis.call('HGET', event, 'state') ~= 'dead' then
   return {unsent, 1}
 end

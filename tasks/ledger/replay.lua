@@ -1,4 +1,4 @@
--- Put one dead letter back: the same route only, behind what its subject has waiting for the same destinations.
+-- Put one dead letter back: the same route only, at the end of its subject's line.
 -- ARGV  queue, id, route, record of the delivery to go on with
 -- Gives {unsent tickets, 1, or 0 when it is no dead letter (any more)}
 local id, route, record = ARGV[2], ARGV[3], ARGV[4]
@@ -8,19 +8,14 @@ if redis.call('HGET', event, 's:' .. route) ~= 'dead' then
 end
 redis.call('ZREM', DEAD, member)
 count('route', route, 'dead', -1)
-local state, subject, order = unpack(redis.call('HMGET', event, 'state', 'subject', 'o:' .. route))
-local goes = 'pending'
+local state = redis.call('HGET', event, 'state')
 if route == '-' then
   -- It died before it had routes: as if it had never been tried.
   redis.call('HDEL', event, 's:-', 'd:-')
   count('route', route, 'accepted', -1)
   unbury(event, route)
 else
-  if subject and order then
-    join(subject, order, member)
-    if not is_first(subject, order, member) then goes = 'held' end
-  end
-  redis.call('HSET', event, 's:' .. route, goes, 'd:' .. route, record)
+  redis.call('HSET', event, 's:' .. route, 'pending', 'd:' .. route, record)
   count('route', route, 'waiting', 1)
 end
 redis.call('HDEL', event, 'crashes')
@@ -29,15 +24,7 @@ if state == 'dead' then
   count('source', source, 'dead', -1)
   count('source', source, 'waiting', 1)
   redis.call('HDEL', event, 'ended')
-  if goes == 'held' then
-    move(id, 'held', now)
-  elseif route == '-' and subject and redis.call('RPUSH', line_key(subject), id) > 1 then
-    move(id, 'lined', now)
-  else
-    wake(id)
-  end
-elseif goes == 'pending' then
-  -- accepted: its ticket is on the way; running: settling finds the pending delivery and lets it go on.
-  wake_waiting(id)
 end
+-- accepted: its ticket is on the way; running: settling finds the pending delivery and lets it go on.
+wake_in_line(id)
 return {unsent, 1}

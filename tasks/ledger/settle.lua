@@ -6,7 +6,7 @@
 --       that it has written.
 --       States: pending, retrying, held, parked:<gate>, delivered, filtered, dead
 -- Gives {the event's state, or 'stale' when the lease went to somebody else and nothing was written; unsent tickets;
---        changed gates; and when the caller takes the next event of the line or a lane: shut gates, the event}
+--        changed gates; shut gates; and when the caller takes the next event of the line or a lane, that event}
 local id, owner, lease, remember = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local keep, longest, more, take = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1'
 local policy = {
@@ -16,11 +16,11 @@ local policy = {
 }
 local event, recent = event_key(id), 'router:recent'
 if redis.call('HGET', event, 'owner') ~= owner then
-  return {'stale', unsent, changed}
+  return {'stale', unsent, changed, {}}
 end
 -- Swept meanwhile: the last word of a late worker is true all the same, but it must not go on.
 if more and redis.call('HGET', event, 'state') ~= 'running' then
-  return {'stale', unsent, changed}
+  return {'stale', unsent, changed, {}}
 end
 local subject, accepted_at = unpack(redis.call('HMGET', event, 'subject', 'at'))
 
@@ -33,10 +33,18 @@ if take then
   end
 end
 
-local asked = {}
+local WRONG = {unauthorized = true, failed = true, throttled = true}
+local asked, requests = {}, {}
 for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
   hear(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), policy)
   asked[ARGV[i]] = ARGV[i + 1]
+  requests[ARGV[i]] = (requests[ARGV[i]] or 0) + 1
+end
+for gate, number in pairs(requests) do
+  -- To be let go took one token off the rate; a delivery of several requests takes the others now.
+  if number > 1 and redis.call('HEXISTS', gate_key(gate), 'rate') == 1 then
+    redis.call('HINCRBYFLOAT', gate_key(gate), 'tokens', 1 - number)
+  end
 end
 
 local function settle(route, state, delay, record, order, failure, fields)
@@ -60,17 +68,13 @@ local function settle(route, state, delay, record, order, failure, fields)
   if order ~= '' and (state == 'dead' or not ENDED[state]) then redis.call('HSET', event, 'o:' .. route, order) end
   local holds = state == 'dead' and string.sub(order, 1, 5) == 'hold:'
   local gate = string.match(state, '^parked:(.*)$')
-  if gate and is_route(gate) then
-    -- A route's own trouble is not to hold what other routes have for the same destination.
-    order = redis.call('HGET', event, 'o:' .. route)
-    if order then leave(subject, order, member) end
-  elseif holds or (order ~= '' and not ENDED[state] and state ~= 'pending') then
-    join(subject, order, member)
-  end
+  -- A route's own trouble is not to hold what other routes have for the same destination: it parks before it joins.
+  local waits = order ~= '' and not ENDED[state] and state ~= 'pending' and not (gate and is_route(gate))
+  if holds or waits then join(subject, order, id, route) end
   if state == 'held' and (order == '' or is_first(subject, order, member)) then state = 'pending' end
   if gate then
-    -- A refusal of our key is perhaps about this event alone: let another one try first.
-    park(gate, member, asked[gate] == 'unauthorized' and micros(now) or accepted_at)
+    -- What went wrong is perhaps about this event alone: let another one try first. Its subject's order is the lane's.
+    park(gate, member, WRONG[asked[gate]] and micros(now) or accepted_at)
     asked[gate] = asked[gate] or 'parked'
   end
   if state == 'retrying' then state = 'retrying:' .. micros(now + delay) end
@@ -86,11 +90,14 @@ local function settle(route, state, delay, record, order, failure, fields)
   else
     unbury(event, route)
     if subject and #fields > 0 and redis.call('EXISTS', grave_key(subject)) == 1 then
-      for i = 1, #fields do redis.call('HSET', grave_key(subject), fields[i], accepted_at) end
+      for i = 1, #fields do
+        local newest = tonumber(redis.call('HGET', grave_key(subject), fields[i]) or '0')
+        if tonumber(accepted_at) > newest then redis.call('HSET', grave_key(subject), fields[i], accepted_at) end
+      end
     end
   end
   order = redis.call('HGET', event, 'o:' .. route)
-  if order and not holds then leave(subject, order, member) end
+  if order and not holds then leave(subject, order, id, route) end
   if order and state ~= 'dead' then redis.call('HDEL', event, 'o:' .. route) end
 end
 
@@ -108,10 +115,10 @@ if not more then
 end
 if more then
   for gate in pairs(asked) do let_go(gate) end
-  return {'running', unsent, changed}
+  return {'running', unsent, changed, shut()}
 end
 
-local ready, next_due, waits, final, again = false, nil, false, 'filtered', false
+local ready, next_due, waits, final = false, nil, false, 'filtered'
 local hash = redis.call('HGETALL', event)
 for n = 1, #hash, 2 do
   if string.sub(hash[n], 1, 2) == 's:' then
@@ -119,7 +126,6 @@ for n = 1, #hash, 2 do
     local due = tonumber(string.match(state, '^retrying:(%d+)$'))
     if state == 'pending' or string.sub(state, 1, 4) == 'let:' then
       ready = true
-      again = again or string.sub(state, 1, 10) == 'let:route:'
     elseif due then
       next_due = math.min(next_due or due, due)
     elseif not ENDED[state] then
@@ -129,18 +135,12 @@ for n = 1, #hash, 2 do
     end
   end
 end
-if ready and not again then
+if ready then
   wake(id)
-  final = 'accepted'
-elseif ready then
-  move(id, 'held', now)
-  final = 'held'
 elseif next_due then
   move(id, 'retrying', next_due)
-  final = 'retrying'
 elseif waits then
   move(id, 'held', now)
-  final = 'held'
 else
   redis.call('ZREM', WAITS[redis.call('HGET', event, 'state')] or WAITS.running, id)
   local source = redis.call('HGET', event, 'source')
@@ -167,7 +167,8 @@ local line = subject and line_key(subject)
 if line and redis.call('LINDEX', line, 0) == id then
   redis.call('LPOP', line)
   local next_ = redis.call('LINDEX', line, 0)
-  while next_ and redis.call('EXISTS', event_key(next_)) == 0 do
+  -- Whoever is no longer waiting for its turn was taken out of the order by hand.
+  while next_ and redis.call('HGET', event_key(next_), 'state') ~= 'lined' do
     redis.call('LPOP', line)
     next_ = redis.call('LINDEX', line, 0)
   end
@@ -177,11 +178,10 @@ if line and redis.call('LINDEX', line, 0) == id then
     wake(next_)
   end
 end
-if again then wake_in_line(id) end
 take_held = nil
 for gate in pairs(asked) do let_go(gate) end
 final = redis.call('HGET', event, 'state')
 if following then
   return {final, unsent, changed, shut(), following}
 end
-return {final, unsent, changed}
+return {final, unsent, changed, shut()}

@@ -105,14 +105,14 @@ class Router(Parts):
         events: list[StoredEvent | None] = []
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            events = [event for first in range(0, len(ids), 500) for event in self._some(ids[first : first + 500])]
+            events = [event for first in range(0, len(ids), 500) for event in self.some(ids[first : first + 500])]
             if all(event is not None and event.state in DONE for event in events):
                 return [event for event in events if event is not None]
             time.sleep(0.2)
         states = [event.state if event else "missing" for event in events]
         raise AssertionError({state: states.count(state) for state in set(states)})
 
-    def _some(self, ids: Sequence[str]) -> list[StoredEvent | None]:
+    def some(self, ids: Sequence[str]) -> list[StoredEvent | None]:
         return self.connection.ledger.events(ids)
 
     def counts(self, kind: str, name: str) -> dict[str, int]:

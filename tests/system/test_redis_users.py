@@ -105,7 +105,7 @@ class Flower:
 @pytest.fixture(params=["plain", "tls"])
 def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
     tls = request.param == "tls"
-    binary = tls_server() if tls else redis_server._binary()
+    binary = tls_server() if tls else redis_server.binary()
     if binary is None:
         pytest.skip("no redis-server or valkey-server with TLS on the PATH: Redis over TLS was not tried")
     server = Guarded(tmp_path, binary, tls=tls)

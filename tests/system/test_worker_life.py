@@ -13,11 +13,11 @@ WEDGES = [part if part != "tasks" else "worker_that_wedges" for part in stack.WO
 
 
 def running(router: Router) -> float:
-    return router.connection.ledger.sizes("events")["running"]
+    return router.connection.ledger.sizes()["running"]
 
 
 def waiting(router: Router) -> float:
-    return router.connection.ledger.sizes("events")["queue_length"]
+    return router.connection.ledger.sizes()["queue_length"]
 
 
 def test_a_worker_whose_consumer_is_stuck_ends_itself(make_router: Callable[..., Router]) -> None:

@@ -49,15 +49,18 @@ local function wake_waiting(id)
   if state == 'held' or state == 'retrying' then wake(id) end
 end
 
--- A delivery was let go by its route. Its destinations are not known yet: the event goes through its subject's line again,
--- so that it neither overtakes nor runs beside another one.
+-- A delivery is to go whose destinations are not known yet, or whose place in order is lost: its event goes through its
+-- subject's line again, so that it neither overtakes nor runs beside another one. Gives false when it is at work just now.
 local function wake_in_line(id)
   local event = event_key(id)
   local state, subject = unpack(redis.call('HMGET', event, 'state', 'subject'))
-  if state ~= 'held' and state ~= 'retrying' then return end
-  if subject and redis.call('RPUSH', line_key(subject), id) > 1 then
+  if state == 'accepted' or state == 'running' then return false end
+  if state == 'lined' then return true end
+  local line = subject and line_key(subject)
+  if line and redis.call('LINDEX', line, 0) ~= id and redis.call('RPUSH', line, id) > 1 then
     move(id, 'lined', now)
   else
     wake(id)
   end
+  return true
 end

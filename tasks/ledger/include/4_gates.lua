@@ -34,9 +34,17 @@ end
 -- Nothing waits at the gate and nothing limits it: from now on it is not asked any more.
 local function stand_open(gate)
   local key = gate_key(gate)
-  local mode, paused, rate, concurrency = unpack(redis.call('HMGET', key, 'mode', 'paused', 'rate', 'concurrency'))
+  local mode, paused, rate, concurrency, window =
+    unpack(redis.call('HMGET', key, 'mode', 'paused', 'rate', 'concurrency', 'window'))
   if paused or AFTER[mode] or mode == 'probing' then return end
-  if redis.call('ZCARD', parked_key(gate)) > 0 or redis.call('ZCARD', flight_key(gate)) > 0 then return end
+  -- It asked for less, and nothing went well since.
+  if redis.call('HEXISTS', key, 'slower') == 1 or redis.call('ZCARD', parked_key(gate)) > 0 then return end
+  -- What is under way to a destination need not be waited for when there is room for as much again; what a route has let
+  -- go may still stand in its subject's line, and nothing is to overtake it.
+  local flying = redis.call('ZCARD', flight_key(gate))
+  local wide = mode == 'ramping' and not is_route(gate) and tonumber(window or '0') >= FIRST_WINDOW
+  local roomy = wide and 2 * flying <= tonumber(window)
+  if flying > 0 and not roomy then return end
   if mode and mode ~= 'flowing' then
     set_mode(gate, 'flowing')
     redis.call('HDEL', key, 'until', 'wait', 'window', 'knee', 'row', 'slower', 'cut', 'heard')
@@ -59,24 +67,42 @@ local function let_go(gate)
     end
     set_mode(gate, mode)
   end
-  redis.call('ZREMRANGEBYSCORE', flight, '-inf', micros(now))
+  local overdue = redis.call('ZRANGEBYSCORE', flight, '-inf', micros(now))
+  for i = 1, #overdue do
+    local id, route = parts(overdue[i])
+    if redis.call('HGET', event_key(id), 's:' .. route) == 'let:' .. gate then
+      redis.call('ZADD', flight, micros(now + FLIGHT), overdue[i])
+    else
+      redis.call('ZREM', flight, overdue[i])
+    end
+  end
   local most = math.min(tonumber(window or MANY), tonumber(concurrency or MANY))
   local room = math.floor(most) - redis.call('ZCARD', flight)
   if rate then
     -- A bucket of a quarter second: what is let go comes evenly, and a pause saves nothing up.
     rate = tonumber(rate)
     local bucket = math.max(1, rate / 4)
-    tokens = math.min(bucket, tonumber(tokens or bucket) + (now - tonumber(at or now)) * rate / 1000000)
+    tokens = math.min(bucket, tonumber(tokens or bucket) + math.max(0, now - tonumber(at or now)) * rate / 1000000)
     room = math.min(room, math.floor(tokens))
   end
   while room > 0 do
     local first = redis.call('ZPOPMIN', parked_key(gate))
     if #first == 0 then break end
     local id, route = parts(first[1])
-    if redis.call('HGET', event_key(id), 's:' .. route) == 'parked:' .. gate then
-      redis.call('HSET', event_key(id), 's:' .. route, 'let:' .. gate)
+    local event = event_key(id)
+    if redis.call('HGET', event, 's:' .. route) == 'parked:' .. gate then
+      if is_route(gate) and redis.call('HEXISTS', event, 'l:' .. route) == 0 then
+        if not wake_in_line(id) then
+          -- It is at work on something else: nothing younger is to go before it. In a moment we look again.
+          redis.call('ZADD', parked_key(gate), first[2], first[1])
+          break
+        end
+      else
+        redis.call('HSET', event, 's:' .. route, 'let:' .. gate)
+        wake_waiting(id)
+      end
+      redis.call('HSET', event, 's:' .. route, 'let:' .. gate)
       redis.call('ZADD', flight, micros(now + FLIGHT), first[1])
-      if is_route(gate) then wake_in_line(id) else wake_waiting(id) end
       room = room - 1
       if rate then tokens = tokens - 1 end
     end
@@ -94,7 +120,8 @@ local function hear(gate, verdict, wait, policy)
   waited, window = tonumber(waited or 0), tonumber(window or 0)
   if verdict == 'ok' then
     redis.call('HDEL', key, 'row', 'slower')
-    if mode and mode ~= 'flowing' then redis.call('HSET', key, 'heard', micros(now)) end
+    -- What was under way when the gate shut says nothing of it now.
+    if mode == 'probing' or mode == 'ramping' then redis.call('HSET', key, 'heard', micros(now)) end
     if window > 0 then
       window = math.min(MANY, window + (knee and window >= tonumber(knee) and 1 / window or 1))
       redis.call('HSET', key, 'window', string.format('%.3f', window))
@@ -134,6 +161,7 @@ local function hear(gate, verdict, wait, policy)
       set_mode(gate, 'ramping')
     end
   elseif verdict == 'unauthorized' and mode ~= 'unauthorized' then
+    redis.call('HDEL', key, 'heard')
     set_mode(gate, 'unauthorized', now + policy.refused_wait)
   elseif verdict == 'busy' and mode == 'probing' then
     set_mode(gate, 'open', now + PAUSE_WHEN_BUSY)
