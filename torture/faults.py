@@ -157,6 +157,7 @@ _LINK_FAULTS: Final[tuple[tuple[str, tuple[float, float], float, Callable[[Proxy
     ("cut", _AT_ONCE, 2.0, lambda proxy, _: proxy.cut()),
     ("refuse", _A_WHILE, 2.0, _refuse),
     ("pause", _A_WHILE, 2.0, lambda proxy, _: proxy.pause()),
+    ("answers-late", _A_WHILE, 2.0, lambda proxy, _: proxy.pause(only_answers=True)),
     ("half-open", _AT_ONCE, _NOTICED_S, lambda proxy, _: proxy.swallow()),
     ("answers-lost", _AT_ONCE, _NOTICED_S, lambda proxy, _: proxy.swallow(only_answers=True)),
     ("slow", _A_WHILE, 2.0, lambda proxy, fault: proxy.delay(0.02 + fault.roll / 5)),

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from typing import Final, Self
 
 _HOST: Final = "127.0.0.1"
+_CALLS: Final = "calls"
+_ANSWERS: Final = "answers"
 _CHUNK: Final = 65_536
 #: Bytes that one direction of a connection may hold back; beyond it its sender is no longer read.
 _MOST_HELD: Final = 1_048_576
@@ -42,7 +44,7 @@ class Proxy:
         self._selector = selectors.DefaultSelector()
         self._listener: socket.socket | None = None
         self._links: set[_Link] = set()
-        self._paused = False
+        self._paused: tuple[str, ...] = ()  # directions
         self._latency_s = self._delay_s = latency_s
         self._orders: deque[tuple[Callable[[], None], threading.Event]] = deque()
         self._waker, self._wakes = socket.socketpair()
@@ -78,9 +80,12 @@ class Proxy:
         """Refuse new connections until `restore`; those that there are go on."""
         self._order(self._unlisten)
 
-    def pause(self) -> None:
-        """Hold all bytes, and every end of a connection, until `restore`; then deliver them."""
-        self._order(self._pause)
+    def pause(self, *, only_answers: bool = False) -> None:
+        """Hold all bytes, and every end of a connection, until `restore`; then deliver them.
+
+        With `only_answers` the calls still get through: they are carried out, and the caller hears of it late.
+        """
+        self._order(lambda: self._pause((_ANSWERS,) if only_answers else (_CALLS, _ANSWERS)))
 
     def swallow(self, *, only_answers: bool = False) -> None:
         """Make the connections that there are half-open for ever; new ones pass.
@@ -112,7 +117,7 @@ class Proxy:
             done.set()
 
     def _restore(self) -> None:
-        self._paused, self._delay_s = False, self._latency_s
+        self._paused, self._delay_s = (), self._latency_s
         self._listen()
         for link in self._links:
             for pipe in link.pipes:
@@ -123,8 +128,8 @@ class Proxy:
         for link in list(self._links):
             self._end(link, reset=True)
 
-    def _pause(self) -> None:
-        self._paused = True
+    def _pause(self, directions: tuple[str, ...]) -> None:
+        self._paused = directions
         self._look_at_all()
 
     def _swallow(self, *, only_answers: bool) -> None:
@@ -158,9 +163,8 @@ class Proxy:
 
     def _until_due(self) -> float | None:
         """Seconds until the next delayed piece; None = nothing is due by time alone."""
-        if self._paused:
-            return None
-        due = [pipe.held[0][0] for link in self._links for pipe in link.pipes if pipe.held and not pipe.blocked]
+        pipes = (pipe for link in self._links for pipe in link.pipes if pipe.direction not in self._paused)
+        due = [pipe.held[0][0] for pipe in pipes if pipe.held and not pipe.blocked]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _look_at_all(self) -> None:
@@ -169,14 +173,14 @@ class Proxy:
 
     def _look_at(self, link: "_Link") -> None:
         """Deliver what is due, end what has ended, and listen for what can go on."""
-        if not self._paused:
-            now = time.monotonic()
-            try:
-                for pipe in link.pipes:
+        now = time.monotonic()
+        try:
+            for pipe in link.pipes:
+                if pipe.direction not in self._paused:
                     pipe.deliver(now)
-            except OSError:
-                self._end(link, reset=True)
-                return
+        except OSError:
+            self._end(link, reset=True)
+            return
         if all(pipe.finished for pipe in link.pipes):
             self._end(link, reset=False)
             return
@@ -186,8 +190,9 @@ class Proxy:
     def _watch(self, link: "_Link", end: socket.socket) -> None:
         incoming = next(pipe for pipe in link.pipes if pipe.source is end)
         outgoing = next(pipe for pipe in link.pipes if pipe.sink is end)
-        reads = not incoming.ended and (incoming.swallows or (not self._paused and incoming.room()))
-        writes = outgoing.blocked and not self._paused
+        moves = incoming.direction not in self._paused
+        reads = not incoming.ended and (incoming.swallows or (moves and incoming.room()))
+        writes = outgoing.blocked and outgoing.direction not in self._paused
         mask = (selectors.EVENT_READ if reads else 0) | (selectors.EVENT_WRITE if writes else 0)
         known = self._selector.get_map().get(end)
         if not mask:
@@ -249,7 +254,8 @@ class Proxy:
 class _Pipe:
     """One direction of a connection: what was read of `source` and is to go to `sink`."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, direction: str, source: socket.socket, sink: socket.socket) -> None:
+        self.direction = direction
         self.source = source
         self.sink = sink
         self.held: deque[tuple[float, bytes]] = deque()  #: when it is due, and what
@@ -296,8 +302,8 @@ class _Link:
         for end in (client, server):
             end.settimeout(0)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.calls = _Pipe(client, server)
-        self.answers = _Pipe(server, client)
+        self.calls = _Pipe(_CALLS, client, server)
+        self.answers = _Pipe(_ANSWERS, server, client)
         self.pipes = (self.calls, self.answers)
 
 

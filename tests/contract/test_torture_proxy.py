@@ -152,6 +152,18 @@ def test_only_answers_can_be_swallowed(server: EchoServer, proxy: Proxy) -> None
         assert server.heard == b"pingdone"
 
 
+def test_only_answers_can_be_late(server: EchoServer, proxy: Proxy) -> None:
+    """The call is carried out at once and its caller hears of it when it is over."""
+    with connected(proxy) as old:
+        assert echoed(old)
+        proxy.pause(only_answers=True)
+        old.sendall(b"done")
+        assert silent(old)
+        assert server.heard == b"pingdone"
+        proxy.restore()
+        assert old.recv(16) == b"done"
+
+
 def test_delay_is_for_every_piece(proxy: Proxy) -> None:
     """There and back again: twice the delay; nothing of it is left after `restore`."""
     with connected(proxy) as connection:
