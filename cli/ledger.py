@@ -1,12 +1,14 @@
 """event-router ledger: the equation, per source and per route; and the walk that says which events it is about."""
 
 import json
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from cli.connection import open_connection
+from app.spool import spooled
+from cli.connection import Connection, open_connection
 from cli.table import table
 from tasks import verify as verifying
 from tasks.ledger import Ledger
@@ -34,7 +36,9 @@ def ledger(context: click.Context, as_json: bool) -> None:
         click.echo(json.dumps({"rows": found, "sizes": sizes, "findings": [_plain(each) for each in findings]}))
     else:
         click.echo(shown(found))
-        click.echo("  ".join(f"{name} {number:g}" for name, number in sizes.items()))
+        click.echo(
+            "  ".join(f"{name} {number:g}" for name, number in {**sizes, "spooled": len(_spooled(connection))}.items())
+        )
         _show(findings)
     if not holds:
         raise SystemExit(1)
@@ -55,13 +59,23 @@ def verify(environ: dict[str, str], repair: bool, as_json: bool) -> None:
     adopted = verifying.adopt(connection.ledger, findings) if repair else []
     if as_json:
         told = {"events": walk.events, "places": walk.places, "findings": [_plain(each) for each in findings]}
-        click.echo(json.dumps({**told, "adopted": adopted}))
+        click.echo(json.dumps({**told, "spooled": _spooled(connection), "adopted": adopted}))
     else:
         click.echo(f"{walk.events} events; entries in " + ", ".join(f"{k} {n}" for k, n in sorted(walk.places.items())))
         _show(findings)
+        for id_ in _spooled(connection)[:_MOST_SHOWN]:
+            click.echo(f"spooled on this machine, not in Redis yet: {id_}")
         click.echo("everything fits" if not findings else f"{len(findings)} findings; {len(adopted)} events put back")
     if findings:
         raise SystemExit(1)
+
+
+def _spooled(connection: Connection) -> list[str]:
+    """The ids of the events that wait on this machine's disk; they are counted once Redis has them."""
+    try:
+        return [row.envelope.id for row in spooled(connection.settings.spool_folder)]
+    except (sqlite3.Error, OSError):
+        return []
 
 
 def _plain(finding: verifying.Finding) -> dict[str, Any]:

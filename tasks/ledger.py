@@ -207,6 +207,7 @@ class Overdue:
     """What a sweep should look at; the scripts check each again."""
 
     expired: Sequence[str]
+    given_back: Sequence[str]  #: leases that their owner gave up
     due: Sequence[str]
     lost: Mapping[str, float]  #: id → score seen
 
@@ -340,12 +341,13 @@ class Ledger:
         seconds, micros = self.client.time()
         now = seconds * 1_000_000 + micros
         pipe = self.client.pipeline(transaction=False)
-        pipe.zrangebyscore(RUNNING, "-inf", now, start=0, num=most)
+        pipe.zrangebyscore(RUNNING, "(0", now, start=0, num=most)
+        pipe.zrangebyscore(RUNNING, "-inf", 0, start=0, num=most)
         pipe.zrangebyscore(RETRYING, "-inf", now, start=0, num=most)
         pipe.zrangebyscore(ACCEPTED, "-inf", now - grace_s * 1_000_000, start=0, num=most, withscores=True)
         pipe.get(CLAIMED)
         pipe.llen(self.queue)
-        expired, due, old, claimed, length = pipe.execute()
+        expired, given_back, due, old, claimed, length = pipe.execute()
         overtaken_before = float(claimed or 0)
         if not self.queue:
             # Another broker's queue, whose length nobody tells us: with time enough, a ticket counts as lost.
@@ -354,6 +356,7 @@ class Ledger:
             overtaken_before = float("inf")
         return Overdue(
             [id_.decode() for id_ in expired],
+            [id_.decode() for id_ in given_back],
             [id_.decode() for id_ in due],
             {id_.decode(): score for id_, score in old if score < overtaken_before},
         )

@@ -53,8 +53,10 @@ class Sweeper:
         overdue = self._ledger.overdue(self._grace_s, _MOST_A_ROUND)
         if self._in_touch_since is None or time.monotonic() - asked > _SLOW_S:
             self._in_touch_since = time.monotonic()
-        if overdue.expired and time.monotonic() - self._in_touch_since >= self._patience_s:
-            back, mine = self._ledger.expire(overdue.expired, self._crash_limit, self._owner)
+        patient = time.monotonic() - self._in_touch_since < self._patience_s
+        expired = [*overdue.given_back, *(() if patient else overdue.expired)]
+        if expired:
+            back, mine = self._ledger.expire(expired, self._crash_limit, self._owner)
             _woken("lease.expired", back)
             for event in self._ledger.events(mine):
                 if event is not None:
@@ -63,7 +65,7 @@ class Sweeper:
             self._ledger.wake_due(overdue.due)
         if overdue.lost:
             _woken("ticket.lost", self._ledger.wake_lost(overdue.lost))
-        return max(len(overdue.expired), len(overdue.due), len(overdue.lost))
+        return max(len(expired), len(overdue.due), len(overdue.lost))
 
     def _bury(self, event: StoredEvent) -> None:
         # A delivery that was not due yet was not running when the worker died.

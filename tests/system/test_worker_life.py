@@ -46,29 +46,29 @@ def test_a_busy_worker_stays_and_a_stopping_one_gives_back_what_it_has_not_begun
 
     Another worker then does the rest: nothing is lost, nothing is done twice, and no sweeper had to help.
     """
-    router = make_router(HEARTBEAT_DEAD_S="1.5")
+    router = make_router(HEARTBEAT_DEAD_S="1.5", WORKER_CONCURRENCY="2")
     assert router.command("workers", "--here", status=1).startswith("worker"), "no worker, so none is alive"
     router.start_sandbox()
     router.faults({"kind": "delay", "delay_s": 6})
     router.start_web()
     first = router.start_worker("first")
-    ids = router.post_many(numbered(48))
-    wait(lambda: running(router) == 16, 10, "all threads are busy")
+    ids = router.post_many(numbered(6))
+    wait(lambda: running(router) == 2, 10, "all threads are busy")
     time.sleep(2)
     (seen,) = json.loads(router.command("workers", "--json"))
     assert (seen["pid"], seen["alive"]) == (first.pid, True)
     assert seen["silent_s"] < 1.5
     assert "event_router_workers 1.0" in router.session.get(f"{router.web_url}/metrics", timeout=5).text
-    assert waiting(router) <= 16, "it has taken 16 more"
+    assert waiting(router) <= 2, "it has taken 2 more"
 
     first.terminate()
-    wait(lambda: waiting(router) == 32, 2, "what no thread has begun is in the queue again")
+    wait(lambda: waiting(router) == 4, 2, "what no thread has begun is in the queue again")
     assert first.poll() is None, "it still works on the others"
     router.faults()
     router.start_worker("second")
     router.settled(ids, 10)
     assert first.wait(5) == 0
-    assert {number: len(times) for number, times in router.arrivals().items()} == {str(n): 1 for n in range(48)}
+    assert {number: len(times) for number, times in router.arrivals().items()} == {str(n): 1 for n in range(6)}
     log = (router.folder / "second.log").read_text()
     assert "ticket.lost" not in log
     assert "lease.expired" not in log
