@@ -209,7 +209,7 @@ def report(
         f"A: {len(at_a)} after the outage, all within {last - back:.1f} s, most in one second {max(a_second.values())}"
     )
     print(f"A: {overtaken} overtaken; B: all {len(arrived)} of {len(answered)} arrived")
-    if overtaken or len(arrived) != len(answered) or max(a_second.values()) > 1.3 * given.limit:
+    if overtaken or len(arrived) != len(answered) or max(a_second.values()) > 1.5 * given.limit:
         sys.exit(1)
 
 
