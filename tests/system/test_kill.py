@@ -65,7 +65,7 @@ def test_the_worker_outlives_redis(make_router: Callable[..., Router]) -> None:
     router.faults({"kind": "delay", "delay_s": 0.3})
     worker = router.processes["worker"]
     ids: list[str] = []
-    poster = threading.Thread(target=lambda: ids.extend(router.post_many(numbered(400), per_second=60)))
+    poster = threading.Thread(target=lambda: ids.extend(router.post_many(numbered(300), per_second=60)))
     poster.start()
     for _ in range(2):
         time.sleep(1)

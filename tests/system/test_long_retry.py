@@ -26,7 +26,7 @@ def test_a_retry_due_in_three_hours_survives_every_process(make_router: Callable
     router.settled(warm, 30)
     before = resident_kib(router.processes["worker"].pid)
     router.faults({"kind": "status", "status": 503, "retry_after": HOURS_3})
-    ids = router.post_many(numbered(1000))
+    ids = router.post_many(numbered(600))
     ledger = router.connection.ledger
     wait(lambda: ledger.sizes()["retrying"] == len(ids), 30, "all wait for their retry")
     grown = resident_kib(router.processes["worker"].pid) - before

@@ -9,16 +9,16 @@ import pytest
 
 from torture.parts import REPOSITORY
 
-#: One in whose first minute all of these come.
-SEED = "435"
+#: One in whose 26 s of storm all of these come.
+SEED = "938"
 CORE = {"worker.kill", "worker.freeze", "web.kill", "redis.kill", "redis.full", "spool.full", "worker.half-open"}
 
 
 @pytest.mark.timeout(180)
 def test_a_short_storm(tmp_path: Path) -> None:
-    """A minute of faults, several at a time: nothing lost, out of order, or twice without a reason."""
+    """Less than a minute, several faults at a time: nothing lost, out of order, or twice without a reason."""
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "torture", "--seconds", "60", "--seed", SEED, "--report", str(report)]
+    command = [sys.executable, "-m", "torture", "--seconds", "40", "--seed", SEED, "--report", str(report)]
     program = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output, _ = program.communicate(timeout=135)
@@ -29,6 +29,6 @@ def test_a_short_storm(tmp_path: Path) -> None:
     assert program.returncode == 0, output
     found = json.loads(report.read_text())
     numbers = found["numbers"]
-    assert numbers["accepted"] > 500
+    assert numbers["accepted"] > 300
     assert {fault["kind"] for fault in found["faults"]} > CORE, "the seed has lost its faults: look for another"
     assert any(fault["in_flight"] for fault in found["faults"]), "no fault hit a delivery: the test proves nothing"
