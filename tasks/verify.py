@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tasks.ledger import DEAD, WAITING, Ledger, StoredEvent, event_key
+from tasks.queue import ROUTE_TASK
 
 _PAGE: Final = 500
 #: What changes while we walk looks wrong for a moment; what is wrong still is after this.
@@ -142,27 +143,21 @@ def _named(ledger: Ledger, lines: dict[str, list[str]]) -> Iterator[tuple[str, l
         lines[key.decode()] = [member.decode() for member in client.lrange(key, 0, -1)]
         yield key.decode(), [member.rpartition(":")[0] for member in lines[key.decode()]]
     if ledger.queue:
-        yield "queue", [id_ for raw in client.lrange(ledger.queue, 0, -1) for id_ in _ticket(raw)]
-        yield "unacked", [id_ for _, raw in client.hscan_iter("unacked", count=_PAGE) for id_ in _unacked(raw)]
+        yield "queue", [id_ for raw in client.lrange(ledger.queue, 0, -1) for id_ in _named_by(raw)]
+        yield "unacked", [id_ for _, raw in client.hscan_iter("unacked", count=_PAGE) for id_ in _named_by(raw)]
 
 
-def _ticket(raw: bytes) -> list[str]:
-    """The ids that a ticket of ours names; none for other messages."""
+def _named_by(raw: bytes) -> list[str]:
+    """The ids that a ticket of ours names, on the queue or unacknowledged; none for other messages."""
     try:
-        return _ids(json.loads(raw))
-    except (ValueError, KeyError, TypeError, IndexError):
-        return []
-
-
-def _unacked(raw: bytes) -> list[str]:
-    try:
-        return _ids(json.loads(raw)[0])
+        found = json.loads(raw)
+        return _ids(found[0] if isinstance(found, list) else found)
     except (ValueError, KeyError, TypeError, IndexError):
         return []
 
 
 def _ids(message: Mapping[str, Any]) -> list[str]:
-    if message["headers"]["task"] != "events.route":
+    if message["headers"]["task"] != ROUTE_TASK:
         return []
     body = message["body"]
     text = b64decode(body) if message["properties"]["body_encoding"] == "base64" else body

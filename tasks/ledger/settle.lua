@@ -108,15 +108,13 @@ while i <= #ARGV do
   settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], fields)
   i = i + 7 + #fields
 end
-if not more then
-  -- What was let go and not attempted keeps its place; everything else that was asked may let others go now.
-  redis.call('HDEL', event, 'owner', 'crashes')
-  if redis.call('GET', SUSPECT) == id then redis.call('DEL', SUSPECT) end
-end
 if more then
   for gate in pairs(asked) do let_go(gate) end
   return {'running', unsent, changed, shut()}
 end
+-- Crashes count in a row: whoever got through once is no poison.
+redis.call('HDEL', event, 'owner', 'crashes')
+if redis.call('GET', SUSPECT) == id then redis.call('DEL', SUSPECT) end
 
 local ready, next_due, waits, final = false, nil, false, 'filtered'
 local hash = redis.call('HGETALL', event)
@@ -180,8 +178,4 @@ if line and redis.call('LINDEX', line, 0) == id then
 end
 take_held = nil
 for gate in pairs(asked) do let_go(gate) end
-final = redis.call('HGET', event, 'state')
-if following then
-  return {final, unsent, changed, shut(), following}
-end
-return {final, unsent, changed, shut()}
+return {redis.call('HGET', event, 'state'), unsent, changed, shut(), following}

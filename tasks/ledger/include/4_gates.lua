@@ -91,17 +91,14 @@ local function let_go(gate)
     local id, route = parts(first[1])
     local event = event_key(id)
     if redis.call('HGET', event, 's:' .. route) == 'parked:' .. gate then
-      if is_route(gate) and redis.call('HEXISTS', event, 'l:' .. route) == 0 then
-        if not wake_in_line(id) then
-          -- It is at work on something else: nothing younger is to go before it. In a moment we look again.
-          redis.call('ZADD', parked_key(gate), first[2], first[1])
-          break
-        end
-      else
-        redis.call('HSET', event, 's:' .. route, 'let:' .. gate)
-        wake_waiting(id)
+      local lines_up = is_route(gate) and redis.call('HEXISTS', event, 'l:' .. route) == 0
+      if lines_up and not wake_in_line(id) then
+        -- It is at work on something else: nothing younger is to go before it. In a moment we look again.
+        redis.call('ZADD', parked_key(gate), first[2], first[1])
+        break
       end
       redis.call('HSET', event, 's:' .. route, 'let:' .. gate)
+      if not lines_up then wake_waiting(id) end
       redis.call('ZADD', flight, micros(now + FLIGHT), first[1])
       room = room - 1
       if rate then tokens = tokens - 1 end
