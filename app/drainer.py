@@ -94,7 +94,7 @@ class Drainer:
                     self._quarantine(row)
                     yield row.n
             elif invalid:
-                self._ledger.reject([row.envelope for row in some], [row.error or "" for row in some])
+                self._ledger.reject([row.rejected for row in some])
                 yield some[-1].n
             else:
                 yield from self._accept(some)
@@ -130,6 +130,6 @@ class Drainer:
 
 def _kind(row: Spooled) -> tuple[str, bool, bool]:
     try:
-        return row.envelope.source, False, row.error is not None
+        return row.envelope.source, False, row.wrong is not None
     except InvalidEnvelope:
         return "", True, False

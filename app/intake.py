@@ -3,12 +3,17 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
+import structlog
+
 from app.pressure import Pressure
+from app.source import Source
 from app.spool import Spool
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, Rejected
 from tasks.errors import QueueFull, QueueUnavailable
 from tasks.ledger import Ledger
 from tasks.queue import Queue
+
+log: Final = structlog.get_logger("app.intake")
 
 _BEHIND: Final = "events before it are spooled"
 
@@ -26,44 +31,65 @@ class Intake:
         self._pressure = pressure
         self._refusing = frozenset(refusing)
 
+    def take(self, source: Source, events: Sequence[Envelope | Rejected]) -> list[bool]:
+        """Keep what a request of that source carried: the good ones in its order, the others as dead letters.
+
+        Gives for each: new (or duplicate). Raises QueueFull or QueueUnavailable: then the sender is to send them all
+        again, and those that were taken are known by their ids.
+        """
+        good = source.ordered([event for event in events if isinstance(event, Envelope)])
+        bad = [event for event in events if isinstance(event, Rejected)]
+        taken = iter(self.accept(good) if good else ())
+        buried = iter(self.reject(bad) if bad else ())
+        for each in bad:
+            log.warning(
+                "event.rejected",
+                event_id=each.envelope.id,
+                source=source.name,
+                reason=each.reason,
+                code=each.code,
+                error=each.error,
+            )
+        return [next(taken if isinstance(event, Envelope) else buried) for event in events]
+
     def accept(self, envelopes: Sequence[Envelope]) -> list[bool]:
         """Keep events of one source. Gives for each: new (or duplicate; whether a spooled one is, shows later).
 
         Raises QueueFull or QueueUnavailable: they were not taken.
         """
-        if (why := self._held_up(envelopes)) is None:
+        if (why := self._held_up(source := envelopes[0].source)) is None:
             try:
                 return self._queue.accept(envelopes)
             except (QueueFull, QueueUnavailable) as error:
-                why = self._reason(envelopes, error)
-        return self._put_aside(envelopes, [None] * len(envelopes), why)
+                why = self._reason(source, error)
+        return self._put_aside(envelopes, why)
 
-    def reject(self, envelopes: Sequence[Envelope], errors: Sequence[str]) -> list[bool]:
+    def reject(self, rejected: Sequence[Rejected]) -> list[bool]:
         """Keep events of one source as dead letters, each with what is wrong; else as `accept`."""
-        if (why := self._held_up(envelopes)) is None:
+        if (why := self._held_up(source := rejected[0].envelope.source)) is None:
             try:
-                return self._ledger.reject(envelopes, errors)
+                return self._ledger.reject(rejected)
             except QueueUnavailable as error:
-                why = self._reason(envelopes, error)
-        return self._put_aside(envelopes, errors, why)
+                why = self._reason(source, error)
+        return self._put_aside(rejected, why)
 
-    def _held_up(self, envelopes: Sequence[Envelope]) -> str | None:
+    def _held_up(self, source: str) -> str | None:
         """Why events may not go to Redis at all; None = they may. Each request asks."""
         if self._pressure.high:
-            return self._reason(envelopes, QueueFull("Redis' memory is beyond REDIS_HIGH_WATER"))
+            return self._reason(source, QueueFull("Redis' memory is beyond REDIS_HIGH_WATER"))
         if self._spool is not None and self._spool.holding():
-            if envelopes[0].source in self._refusing and self._spool.full():
+            if source in self._refusing and self._spool.full():
                 raise QueueFull(_BEHIND)
             return _BEHIND
         return None
 
-    def _reason(self, envelopes: Sequence[Envelope], error: QueueFull | QueueUnavailable) -> str:
+    def _reason(self, source: str, error: QueueFull | QueueUnavailable) -> str:
         """Why they are spooled; raises the error where they must not be."""
-        if self._spool is None or (isinstance(error, QueueFull) and envelopes[0].source in self._refusing):
+        if self._spool is None or (isinstance(error, QueueFull) and source in self._refusing):
             raise error
         return str(error)
 
-    def _put_aside(self, envelopes: Sequence[Envelope], errors: Sequence[str | None], why: str) -> list[bool]:
+    def _put_aside(self, events: Sequence[Envelope | Rejected], why: str) -> list[bool]:
         assert self._spool is not None  # noqa: S101 - without one, _reason has raised
-        self._spool.append(envelopes, errors, why)
-        return [True] * len(envelopes)
+        self._spool.append(events, why)
+        return [True] * len(events)

@@ -15,7 +15,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from config.problems import ConfigurationRefused
 from config.yaml_file import YamlFile, read
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, Rejected
 
 
 class Refusal(Exception):
@@ -35,9 +35,10 @@ class Refusal(Exception):
         return {"code": self.code, "message": self.message}
 
 
-Unwrap = Callable[[str, Any, str | None, datetime], Sequence[Envelope]]
-"""(source name, decoded body, event name from the path or None, time of receipt) → one envelope for each event.
+Unwrap = Callable[[str, Any, str | None, datetime, str | None], Sequence[Envelope | Rejected]]
+"""(source name, decoded body, event name from the path or None, time of receipt, delivery) → one for each event.
 
+`delivery` names what carried the body, where that comes again under the same name (a stream's record).
 Raises Refusal(400, …) when the body is not what this kind of source sends.
 """
 
@@ -49,6 +50,8 @@ class Kind:
     unwrap: Unwrap | None = None  #: None = not at /webhooks/
     signed: bool = False  #: the secret signs the body (X-Signature) instead of coming along with it
     write_keys: bool = False  #: known by write keys, not by secrets; has addresses of its own
+    #: Keys, at any depth, whose values are about a person: shown to nobody who does not ask for it.
+    personal: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

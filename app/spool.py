@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import structlog
 
-from tasks.envelope import Envelope, encode
+from tasks.envelope import Envelope, Rejected, encode
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 
 log: Final = structlog.get_logger("app.spool")
@@ -54,7 +54,7 @@ class Spooled:
     n: int  #: its place in the order
     at: float  #: when it was spooled, Unix time
     text: bytes  #: the envelope, encoded
-    error: str | None  #: what is wrong with it, when it is to be kept as a dead letter
+    wrong: str | None  #: what is wrong with it as JSON, when it is to be kept as a dead letter
 
     @cached_property
     def envelope(self) -> Envelope:
@@ -63,6 +63,14 @@ class Spooled:
             return Envelope(**json.loads(self.text))
         except (ValueError, TypeError):
             raise InvalidEnvelope("the spooled envelope is of another version") from None
+
+    @property
+    def rejected(self) -> Rejected:
+        """The event as it was rejected, when it was. Raises InvalidEnvelope."""
+        try:
+            return Rejected(self.envelope, **json.loads(self.wrong or ""))
+        except (ValueError, TypeError):  # as a version before this one wrote it: the text alone
+            return Rejected(self.envelope, self.wrong or "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,13 +148,13 @@ class Spool:
         """Whether events are held up because Redis is full, as the drainer last found."""
         return os.access(self._full, os.F_OK)
 
-    def append(self, envelopes: Sequence[Envelope], errors: Sequence[str | None], why: str) -> None:
+    def append(self, events: Sequence[Envelope | Rejected], why: str) -> None:
         """Keep events behind all others; when this returns, they are on the disk. `why` is for the log.
 
         Raises QueueFull (no room) or QueueUnavailable (the disk does not take them).
         """
         now = time.time()
-        rows = [(now, encode(envelope), error) for envelope, error in zip(envelopes, errors, strict=True)]
+        rows = [(now, *_as_row(event)) for event in events]
         turn = _Turn(rows, why)
         self._turns.append(turn)
         # Group commit without a thread of its own: whoever gets the lock writes for all who wait for it.
@@ -311,6 +319,14 @@ def problem(folder: Path) -> str | None:
     if not os.access(there, os.W_OK | os.X_OK):
         return f"{there} is not writable"
     return None
+
+
+def _as_row(event: Envelope | Rejected) -> tuple[bytes, str | None]:
+    """An event's envelope, encoded, and what is wrong with it."""
+    if isinstance(event, Envelope):
+        return encode(event), None
+    wrong = {"error": event.error, "reason": event.reason, "code": event.code}
+    return encode(event.envelope), json.dumps(wrong)
 
 
 def _refusal(error: Exception) -> QueueFull | QueueUnavailable:

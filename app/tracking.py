@@ -10,19 +10,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import structlog
-
 from app import body as bodies
 from app.doors import RETRY_AFTER, Answer, not_taken
 from app.incoming import Incoming
 from app.intake import Intake
 from app.source import Refusal, Source, basic_user
 from app.sources import segment
-from app.sources.segment import BATCHES, CALLS, Call, Invalid
-from tasks.envelope import Envelope
+from app.sources.segment import BATCHES, CALLS, Call
+from tasks.envelope import Envelope, Rejected
 from tasks.errors import QueueFull, QueueUnavailable
-
-log: Final = structlog.get_logger("app.tracking")
 
 PREFIX: Final = "/v1/"
 _METRICS: Final = "m"
@@ -94,26 +90,18 @@ class Tracking:
             raise Refusal(401, "invalid_write_key", "no source has this write key")
         return found
 
-    def _take(self, source: Source, events: Sequence[Envelope | Invalid]) -> None:
-        good = source.ordered([event for event in events if isinstance(event, Envelope)])
-        bad = [event for event in events if isinstance(event, Invalid)]
+    def _take(self, source: Source, events: Sequence[Envelope | Rejected]) -> None:
         try:
-            if good:
-                self._intake.accept(good)
-            if bad:
-                errors = [f"Segment discards such an event as {each.code}" for each in bad]
-                self._intake.reject([each.envelope for each in bad], errors)
+            self._intake.take(source, events)
         except QueueFull as error:
             refusal = not_taken(error, full=429)
             refusal.headers["X-RateLimit-Reset"] = RETRY_AFTER
             raise refusal from None
         except QueueUnavailable as error:
             raise not_taken(error, full=429) from None
-        for each in bad:
-            log.warning("event.invalid", event_id=each.envelope.id, source=each.envelope.source, code=each.code)
 
 
-def _unwrapped(call: Call, path: str, body: dict[str, Any]) -> Sequence[Envelope | Invalid]:
+def _unwrapped(call: Call, path: str, body: dict[str, Any]) -> Sequence[Envelope | Rejected]:
     if path in CALLS:
         return [segment.unwrap_event(call, CALLS[path], body)]
     items = body.get("batch")

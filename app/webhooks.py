@@ -9,6 +9,7 @@ from app.doors import Answer, not_taken
 from app.incoming import Incoming
 from app.intake import Intake
 from app.source import Refusal, Source
+from tasks.envelope import Rejected
 from tasks.errors import QueueFull, QueueUnavailable
 
 PREFIX: Final = "/webhooks/"
@@ -45,10 +46,10 @@ class Webhooks:
             source.verify_signature(incoming.header("X_SIGNATURE"), raw)
         assert source.unwrap is not None  # noqa: S101 - the caller has looked
         body = bodies.parse(raw, source.max_depth)
-        envelopes = source.ordered(source.unwrap(source.name, body, event_name or None, datetime.now(UTC)))
+        events = source.unwrap(source.name, body, event_name or None, datetime.now(UTC), None)
         try:
-            fresh = self._intake.accept(envelopes)
+            fresh = self._intake.take(source, events)
         except (QueueFull, QueueUnavailable) as error:
             raise not_taken(error, full=503) from None
-        ids = [envelope.id for envelope in envelopes]
+        ids = [(event.envelope if isinstance(event, Rejected) else event).id for event in events]
         return Answer(200, {"code": "accepted" if any(fresh) else "duplicate", "ids": ids})

@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, Final
 import click
 
 from app import body
-from app.source import Refusal
+from app.source import Refusal, Unwrap
 from app.sources import encharge, segment
 from config.yaml_file import read
-from tasks.envelope import Envelope, load
+from tasks.envelope import Envelope, Rejected, load
 from tasks.errors import InvalidEnvelope
 
 #: Deepest nesting that any source takes.
@@ -38,7 +38,7 @@ def _of_segment(event: Mapping[str, Any]) -> bool:
 class Kind:
     """How an event of a kind of source is unwrapped, and known without being told."""
 
-    unwrap: Callable[[str, Any, str | None, datetime], Sequence[Envelope | segment.Invalid]]
+    unwrap: Unwrap
     looks_like: Callable[[Mapping[str, Any]], bool]
 
 
@@ -67,12 +67,12 @@ class Intake:
     event_name: str | None
     received_at: datetime
 
-    def envelopes(self, value: Any) -> Sequence[Envelope | segment.Invalid]:
+    def envelopes(self, value: Any) -> Sequence[Envelope | Rejected]:
         """The envelopes of one event. Raises Refusal as the source would, or InvalidEnvelope."""
         if isinstance(value, dict) and value.keys() >= _ENVELOPE_KEYS:
             return [load(value)]
         name, kind = self._fitting(value)
-        return KINDS[kind].unwrap(name, value, self.event_name, self.received_at)
+        return KINDS[kind].unwrap(name, value, self.event_name, self.received_at, None)
 
     def _fitting(self, value: Any) -> tuple[str, str]:
         """Name and kind of the source it comes from: as named, else the first it looks like, else a kind's own name."""
@@ -98,10 +98,7 @@ def items(file: BinaryIO, intake: Intake) -> Iterator[Item]:
             continue
         try:
             for found in intake.envelopes(value):
-                yield (
-                    number,
-                    found if isinstance(found, Envelope) else f"Segment discards such an event as {found.code}",
-                )
+                yield number, found if isinstance(found, Envelope) else found.error
         except Refusal as refusal:
             yield number, f"the source refuses it: {refusal.message}"
         except InvalidEnvelope as error:

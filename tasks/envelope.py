@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from tasks.errors import InvalidEnvelope
 
 VERSION: Final = 1
+#: What can name a person.
+PERSON_IDS: Final = ("email", "phone", "userId")
 #: What ids of quarantined messages begin with; no event's id may.
 RESERVED: Final = "quarantine:"
 
@@ -45,6 +48,10 @@ class Envelope:
     occurred_at: str  #: RFC 3339 UTC; received_at when the sender gives no time
     event: dict[str, Any]  #: what happened, as the source said it; never edited
     raw: Any = None  #: the body as it came, where `event` had to be built out of it
+    person: Mapping[str, str] | None = None  #: what names the person: email, phone, userId; as far as known
+    #: Keys that the events about one person share ("message:…", "experience:…"): by them an event whose `person` is
+    #: unknown learns it from those that know it. Only ids, never an address.
+    correlation: Sequence[str] = ()
     version: int = VERSION
 
     @functools.cached_property
@@ -74,10 +81,21 @@ class Envelope:
                 "name": self.name,
                 "value": self.value,
                 "subject": self.subject,
+                "person": self.person,
                 "received_at": self.received_at,
                 "occurred_at": self.occurred_at,
             },
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejected:
+    """An event that becomes a dead letter at once: its envelope as far as it goes, and what is wrong with it."""
+
+    envelope: Envelope
+    error: str  #: for people: names fields, never values
+    reason: str = InvalidEnvelope.reason  #: or "undecodable"
+    code: str = ""  #: what the sender's own protocol calls it
 
 
 def rfc3339(moment: datetime) -> str:
@@ -161,17 +179,33 @@ class EnvelopeSchema(Schema):
         allow_none=True,
         metadata={"description": "The body as it came, where `event` had to be built out of it."},
     )
+    person = fields.Dict(
+        keys=fields.String(validate=validate.OneOf(PERSON_IDS)),
+        values=fields.String(validate=validate.Length(1, 500)),
+        allow_none=True,
+        metadata={"description": "What names the person (email, phone, userId), as far as the event's sender says it."},
+    )
+    correlation = fields.List(
+        fields.String(validate=validate.Length(1, 200)),
+        validate=validate.Length(max=10),
+        metadata={
+            "description": "Keys that the events about one person share: by them an event whose person is unknown "
+            "learns it from those that know it. Ids only, never an address."
+        },
+    )
 
 
 _SCHEMA: Final = EnvelopeSchema()
+_OPTIONAL: Final = ("raw", "person", "correlation")
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Envelope))
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Envelope → JSON, compact, ASCII; `raw` only where there is one."""
+    """Envelope → JSON, compact, ASCII; what is optional only where it is there."""
     data = {name: getattr(envelope, name) for name in _FIELDS}
-    if envelope.raw is None:
-        del data["raw"]
+    for name in _OPTIONAL:
+        if data[name] is None or data[name] == ():
+            del data[name]
     return _to_json(data).encode("ascii")
 
 

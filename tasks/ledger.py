@@ -56,7 +56,7 @@ import redis
 
 from config.celery_settings import QUEUE
 from tasks.connection import connect as connect  # noqa: PLC0414 - where its callers look for it
-from tasks.envelope import Envelope, decode, encode
+from tasks.envelope import Envelope, Rejected, decode, encode
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 from tasks.kept_script import KeptScript
 
@@ -273,14 +273,15 @@ class Ledger:
         self.sent(answer[1])
         return [flag == 1 for flag in answer[2:]]
 
-    def reject(self, envelopes: Sequence[Envelope], errors: Sequence[str]) -> list[bool]:
-        """Keep events of one source as dead letters `invalid`, each with what is wrong. Gives for each: new.
+    def reject(self, rejected: Sequence[Rejected]) -> list[bool]:
+        """Keep events of one source as dead letters, each with what is wrong. Gives for each: new.
 
         Raises QueueUnavailable.
         """
-        args: list[Any] = [envelopes[0].source]
-        for envelope, error in zip(envelopes, errors, strict=True):
-            record = json.dumps({"attempts": [], "reason": InvalidEnvelope.reason, "error": error})
+        args: list[Any] = [rejected[0].envelope.source]
+        for each in rejected:
+            envelope = each.envelope
+            record = json.dumps({"attempts": [], "reason": each.reason, "error": each.error})
             args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope), record)
         try:
             return [flag == 1 for flag in self.run("reject", *args)]

@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES: list[dict[str, Any]] = json.loads((REPOSITORY / "cli/samples/encharge.json").read_text())
 EMAIL = "someone@example.com"
 GATES = GatePolicy()
+_OPTIONAL = {"raw", "person", "correlation"}
 
 
 def envelope(**changes: Any) -> Envelope:
@@ -37,7 +38,7 @@ def envelope(**changes: Any) -> Envelope:
 def envelope_data(**changes: Any) -> dict[str, Any]:
     """The same as the JSON value that other teams publish."""
     data = {**vars(envelope()), **changes}
-    return {key: value for key, value in data.items() if key != "raw" or value is not None}
+    return {key: value for key, value in data.items() if key not in _OPTIONAL or value}
 
 
 class Fake(fakeredis.FakeRedis):

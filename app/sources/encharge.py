@@ -43,7 +43,9 @@ def event_type(name: str) -> str:
     return prefix.rstrip("-:") if prefix else without_addresses(name)[:_MOST_OF_A_TYPE]
 
 
-def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime) -> Sequence[Envelope]:
+def unwrap(
+    source: str, body: Any, path_name: str | None, received_at: datetime, delivery: str | None = None
+) -> Sequence[Envelope]:
     """An Activity Stream event, or a REST webhook at /webhooks/<source>/<event-name> → envelopes.
 
     Raises Refusal(400) when it is neither.
@@ -51,9 +53,9 @@ def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime)
     if not isinstance(body, dict):
         raise Refusal(400, "invalid_event", "the body must be one JSON object")
     if "endUserData" in body or "eventPayload" in body:
-        return _webhook(source, body, path_name, received_at)
+        return _webhook(source, body, path_name, received_at, delivery)
     if "event" in body:
-        return [stream_event(source, body, received_at)]
+        return [stream_event(source, body, received_at, delivery)]
     raise Refusal(
         400,
         "invalid_event",
@@ -61,7 +63,7 @@ def unwrap(source: str, body: Any, path_name: str | None, received_at: datetime)
     )
 
 
-def stream_event(source: str, event: dict[str, Any], received_at: datetime) -> Envelope:
+def stream_event(source: str, event: dict[str, Any], received_at: datetime, delivery: str | None = None) -> Envelope:
     """One Activity Stream event → its envelope. Raises Refusal(400)."""
     name = event["event"]
     if not isinstance(name, str) or not 0 < len(name) <= _MOST_OF_A_NAME:
@@ -70,11 +72,13 @@ def stream_event(source: str, event: dict[str, Any], received_at: datetime) -> E
     _object(event, "properties")
     occurred_at = _milliseconds(event.get("timestamp"))
     # All of it: two events that differ anywhere are two. Without a time, the same content later is another event.
-    content = [event] if occurred_at else [event, time.time_ns()]
+    content = [event] if occurred_at else [event, delivery or time.time_ns()]
     return _envelope(source, name, event, _subject(user), received_at, occurred_at, content, None)
 
 
-def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: datetime) -> list[Envelope]:
+def _webhook(
+    source: str, body: dict[str, Any], name: str | None, received_at: datetime, delivery: str | None
+) -> list[Envelope]:
     if not name:
         text = "a webhook's body names no event: subscribe it at /webhooks/<source>/<event-name>"
         raise Refusal(400, "event_name_missing", text)
@@ -99,7 +103,7 @@ def _webhook(source: str, body: dict[str, Any], name: str | None, received_at: d
         if user is not None:
             event["user"] = user
         # The body has no time of its own: the same content later is another event; losing one is worse than a double.
-        content = [name, user, payload, time.time_ns()]
+        content = [name, user, payload, delivery or time.time_ns()]
         envelopes.append(_envelope(source, name, event, _subject(user or {}), received_at, None, content, rest))
     return envelopes
 

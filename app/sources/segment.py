@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from app.source import Refusal
 from app.sources import encharge
-from tasks.envelope import RESERVED, Envelope, rfc3339
+from tasks.envelope import RESERVED, Envelope, Rejected, rfc3339
 
 FORMAT: Final = "segment"
 
@@ -43,14 +43,6 @@ Json = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Invalid:
-    """An event that becomes a dead letter at once: its envelope as far as it goes, and Segment's discard code."""
-
-    envelope: Envelope
-    code: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Call:
     """What all events of one request share."""
 
@@ -62,17 +54,17 @@ class Call:
     integrations: Any = None
 
 
-def unwrap_event(call: Call, type_: str, event: Json) -> Envelope | Invalid:
+def unwrap_event(call: Call, type_: str, event: Json) -> Envelope | Rejected:
     """One event of a request → its envelope; `type_` is what the path says, or the item itself in a batch."""
     if _is_activity_stream(event):
         return encharge.stream_event(call.source, event, call.received_at)
     normal = _normal(call, type_, event)
     code = next((code for code, wrong in _CHECKS if wrong(normal)), None)
     envelope = _envelope(call, normal)
-    return Invalid(envelope, code) if code else envelope
+    return _discarded(envelope, code) if code else envelope
 
 
-def unwrap_batch(call: Call, items: Sequence[Any]) -> list[Envelope | Invalid]:
+def unwrap_batch(call: Call, items: Sequence[Any]) -> list[Envelope | Rejected]:
     """The items of a batch. What is no object, or has no type, is invalid on its own; the others go on.
 
     A batch beyond 2,500 events becomes one dead letter that says how many it had, as Segment rejects it whole.
@@ -85,7 +77,9 @@ def unwrap_batch(call: Call, items: Sequence[Any]) -> list[Envelope | Invalid]:
     return [_item(call, item) for item in items] or [_rejected(call, {}, "empty_batch")]
 
 
-def unwrap_posted(source: str, body: Any, call_name: str | None, received_at: datetime) -> list[Envelope | Invalid]:
+def unwrap_posted(
+    source: str, body: Any, call_name: str | None, received_at: datetime, _delivery: str | None = None
+) -> list[Envelope | Rejected]:
     """The body of one call, for those who look at events without receiving them; `call_name` as in the path.
 
     Raises Refusal(400) when it is no call at all.
@@ -99,7 +93,9 @@ def unwrap_posted(source: str, body: Any, call_name: str | None, received_at: da
     return [unwrap_event(Call(source, received_at, "", body.get("sentAt")), type_, body)]
 
 
-def unwrap_webhook(source: str, body: Any, _path_name: str | None, received_at: datetime) -> list[Envelope]:
+def unwrap_webhook(
+    source: str, body: Any, _path_name: str | None, received_at: datetime, _delivery: str | None = None
+) -> list[Envelope]:
     """What Segment's Webhooks destination posts: one event, or a list of them, as its mapping made them.
 
     Times are Segment's already. Raises Refusal(400) when the body is neither.
@@ -122,15 +118,20 @@ def _shared_size(call: Call) -> int:
     return len(json.dumps([call.context, call.integrations]))
 
 
-def _item(call: Call, item: Any) -> Envelope | Invalid:
+def _item(call: Call, item: Any) -> Envelope | Rejected:
     if not isinstance(item, dict):
         return _rejected(call, {"item": item}, "bad_request")
     type_ = item.get("type")
     return unwrap_event(call, type_ if isinstance(type_, str) else "", item)
 
 
-def _rejected(call: Call, event: Json, code: str) -> Invalid:
-    return Invalid(_envelope(call, _normal(call, "batch", event)), code)
+def _discarded(envelope: Envelope, code: str) -> Rejected:
+    """An event that is invalid by its content, with the code by which Segment's own interface names the discard."""
+    return Rejected(envelope, f"Segment discards such an event as {code}", code=code)
+
+
+def _rejected(call: Call, event: Json, code: str) -> Rejected:
+    return _discarded(_envelope(call, _normal(call, "batch", event)), code)
 
 
 def _is_activity_stream(event: Json) -> bool:

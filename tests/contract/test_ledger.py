@@ -4,7 +4,7 @@ import pytest
 import redis
 from builders import accept, back, balanced, claim, counts, envelope, fake_ledger, lease_out, settled, state_of
 
-from tasks.envelope import decode
+from tasks.envelope import Rejected, decode
 from tasks.errors import QueueFull, QueueUnavailable
 from tasks.ledger import ACCEPTED, DEAD, LONGEST_KEPT, RECENT, RETRYING, RUNNING, SUSPECT, WAITING, Ledger, Result
 from tasks.queue import RedisQueue
@@ -602,8 +602,11 @@ def test_bug_a_record_that_is_no_json_left_the_event_running(ledger: Ledger) -> 
 
 def test_rejected_events_are_dead_and_counted_once(ledger: Ledger) -> None:
     """Invalid by content: accepted and dead in one step; the same again is a duplicate; replay takes it up anew."""
-    assert ledger.reject([envelope(id="e1"), envelope(id="e2")], ["no user", "no event"]) == [True, True]
-    assert ledger.reject([envelope(id="e1")], ["no user"]) == [False]
+    assert ledger.reject([Rejected(envelope(id="e1"), "no user"), Rejected(envelope(id="e2"), "no event")]) == [
+        True,
+        True,
+    ]
+    assert ledger.reject([Rejected(envelope(id="e1"), "no user")]) == [False]
     found = ledger.counts()["source", "encharge"]
     assert (found["accepted"], found["dead"], found["duplicate"]) == (3, 2, 1)
     assert ledger.replay("e1", "-", {})

@@ -11,8 +11,9 @@ from test_tracking import CALL, NOW
 from app import create_app
 from app.source import Refusal, Source
 from app.sources import encharge, segment
-from app.sources.segment import Call, Invalid
+from app.sources.segment import Call
 from tasks.dead_letter import DeadLetters
+from tasks.envelope import Rejected
 from tasks.publishing import Publishing
 from tasks.queue import RedisQueue
 
@@ -51,7 +52,7 @@ def test_bug_a_batchs_context_was_copied_into_each_of_2500_events() -> None:
     """450 KB once in a request were a gigabyte in Redis; now the batch is one dead letter without it."""
     call = Call("site", CALL.received_at, context={"x": "y" * 450_000})
     (found,) = segment.unwrap_batch(call, [{}] * 2500)
-    assert isinstance(found, Invalid)
+    assert isinstance(found, Rejected)
     assert found.code == "payload_too_large"
     assert len(json.dumps(found.envelope.event)) < 1000
     small = Call("site", CALL.received_at, context={"x": "y" * 1000})

@@ -23,7 +23,7 @@ from app.pressure import Pressure, is_high
 from app.source import Source
 from app.sources import encharge
 from app.spool import Spool, problem, spooled
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, Rejected
 from tasks.errors import QueueFull, QueueUnavailable
 from tasks.ledger import Ledger
 from tasks.memory import share_used
@@ -137,7 +137,7 @@ def test_invalid_events_become_dead_letters_when_redis_is_back(bench: Bench) -> 
     """A rejected event keeps its place and its error; the equation has it as dead."""
     bench.queue.error = AWAY
     bench.accept("good")
-    bench.intake.reject([envelope(id="bad")], ["no user"])
+    bench.intake.reject([Rejected(envelope(id="bad"), "no user", reason="undecodable")])
     assert counts(bench.ledger) == {}
 
     bench.queue.error = None
@@ -147,7 +147,7 @@ def test_invalid_events_become_dead_letters_when_redis_is_back(bench: Bench) -> 
     assert counts(bench.ledger) == {"accepted": 1, "dead": 1}
     dead = bench.ledger.event("bad")
     assert dead is not None
-    assert dead.deliveries["-"].record["error"] == "no user"
+    assert dead.deliveries["-"].record == {"attempts": [], "reason": "undecodable", "error": "no user"}
 
 
 def test_a_queue_with_little_room_takes_what_fits(bench: Bench) -> None:
@@ -318,7 +318,7 @@ def test_many_at_a_time_share_few_transactions(bench: Bench) -> None:
 
     def send(sender: int) -> None:
         for number in range(25):
-            spools[sender % 2].append([envelope(id=f"{sender}-{number:02}")], [None], "test")
+            spools[sender % 2].append([envelope(id=f"{sender}-{number:02}")], "test")
 
     threads = [threading.Thread(target=send, args=(sender,)) for sender in range(8)]
     for each in threads:
@@ -379,7 +379,7 @@ def test_killed_in_the_middle_of_writing(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from builders import envelope; from app.spool import Spool\n"
         "spool = Spool(Path(sys.argv[1]), 10**8)\n"
         "for number in range(10**6):\n"
-        "    spool.append([envelope(id=str(number))], [None], 'test'); print(number, flush=True)\n"
+        "    spool.append([envelope(id=str(number))], 'test'); print(number, flush=True)\n"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))}
     with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, env=environ) as process:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from app import create_app
 from app.source import Refusal, Source
-from app.sources.segment import Call, Invalid, corrected, unwrap_batch, unwrap_event, unwrap_webhook
+from app.sources.segment import Call, corrected, unwrap_batch, unwrap_event, unwrap_webhook
 from tasks.dead_letter import DeadLetters
-from tasks.envelope import encode, load, rfc3339
+from tasks.envelope import Rejected, encode, load, rfc3339
 from tasks.ledger import Ledger
 from tasks.queue import RedisQueue
 
@@ -72,7 +72,7 @@ def test_clock_skew(case: dict[str, str]) -> None:
 
     call = Call("website", times["receivedAt"], sent_at=case["sentAt"])
     found = unwrap_event(call, "track", {**TRACK, "timestamp": case["timestamp_in"]})
-    assert not isinstance(found, Invalid)
+    assert not isinstance(found, Rejected)
     assert found.event["timestamp"] == found.occurred_at == case["timestamp_out"]
     assert found.event["originalTimestamp"] == case["originalTimestamp_out"]
     assert found.event["receivedAt"] == case["receivedAt"]
@@ -202,7 +202,7 @@ def test_common_fields() -> None:
     call = Call("website", NOW, "203.0.113.9", None, {"direct": True, "a": 1}, {"All": False, "X": True})
     item = {"type": "track", "event": "E", "anonymousId": "a1", "context": {"a": 2}, "integrations": {"X": False}}
     (found,) = unwrap_batch(call, [item])
-    assert not isinstance(found, Invalid)
+    assert not isinstance(found, Rejected)
     assert found.event["context"] == {"direct": True, "a": 2, "ip": "203.0.113.9"}
     assert found.event["integrations"] == {"All": False, "X": False}
     assert found.event["messageId"] == found.id
@@ -277,5 +277,5 @@ def test_whatever_comes_is_an_envelope(items: list[Any]) -> None:
     except Refusal:
         return
     for each in found:
-        envelope = each.envelope if isinstance(each, Invalid) else each
+        envelope = each.envelope if isinstance(each, Rejected) else each
         assert load(json.loads(encode(envelope))) == envelope

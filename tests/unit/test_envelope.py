@@ -10,7 +10,7 @@ from builders import EMAIL, envelope, envelope_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.envelope import Envelope, decode, encode, load, shown, without_addresses
+from tasks.envelope import PERSON_IDS, Envelope, decode, encode, load, shown, without_addresses
 from tasks.errors import InvalidEnvelope
 
 NAMES = st.text(alphabet=string.ascii_lowercase + string.digits, min_size=1, max_size=20)
@@ -32,6 +32,8 @@ ENVELOPES = st.builds(
     occurred_at=TIMES,
     event=st.dictionaries(st.text(max_size=9), JSON, max_size=3),
     raw=JSON,
+    person=st.none() | st.dictionaries(st.sampled_from(PERSON_IDS), st.text(min_size=1, max_size=20)),
+    correlation=st.just(()) | st.lists(st.text(min_size=1, max_size=200), min_size=1, max_size=3),
 )
 
 
@@ -54,7 +56,7 @@ def test_there_and_back(one: Envelope) -> None:
 
 
 def test_the_json() -> None:
-    """Compact, every field but an absent `raw`."""
+    """Compact, every field but the optional ones that are not there."""
     assert json.loads(encode(envelope())) == envelope_data()
     assert "raw" not in envelope_data()
     assert b": " not in encode(envelope())
@@ -62,7 +64,7 @@ def test_the_json() -> None:
 
 @pytest.mark.parametrize("field", sorted(envelope_data()))
 def test_a_missing_field_is_named(field: str) -> None:
-    """Every field but `raw` is required."""
+    """Every field but raw, person and correlation is required."""
     data = envelope_data()
     del data[field]
 
@@ -191,6 +193,7 @@ def test_the_view() -> None:
         "name": "newUser",
         "value": None,
         "subject": "encharge:1",
+        "person": None,
         "received_at": one.received_at,
         "occurred_at": one.occurred_at,
     }
