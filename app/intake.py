@@ -37,6 +37,7 @@ class Intake:
         Gives for each: new (or duplicate). Raises QueueFull or QueueUnavailable: then the sender is to send them all
         again, and those that were taken are known by their ids.
         """
+        events = source.marked(events)
         good = source.ordered([event for event in events if isinstance(event, Envelope)])
         bad = [event for event in events if isinstance(event, Rejected)]
         taken = iter(self.accept(good) if good else ())

@@ -4,9 +4,10 @@ from typing import Final
 
 from app.source import Kind
 from app.sources import encharge, segment
+from config import personal
 
 KINDS: Final[dict[str, Kind]] = {
-    "encharge": Kind(encharge.unwrap),
-    "segment": Kind(write_keys=True),
-    "segment_webhook": Kind(segment.unwrap_webhook, signed=True),
+    "encharge": Kind(encharge.unwrap, personal=personal.KINDS["encharge"]),
+    "segment": Kind(write_keys=True, personal=personal.KINDS["segment"]),
+    "segment_webhook": Kind(segment.unwrap_webhook, signed=True, personal=personal.KINDS["segment_webhook"]),
 }
