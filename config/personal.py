@@ -1,8 +1,8 @@
 """Which keys of an event are about a person, for each kind of source; sources.yaml (`personal`) adds to them.
 
-A key counts at any depth, with all that is below it. How keys are written does not matter: `firstName`, `first_name` and
-`First Name` are one. What is not here stays readable, since somebody has to find out what went wrong: names of events,
-tags, flows, e-mails and objects, ids of messages, addresses of pages, times, outcomes.
+A key counts at any depth, with all that is below it. How keys are written does not matter: `firstName`, `first_name`
+and `First Name` are one. What is not here stays readable, since somebody has to find out what went wrong: names of
+events, tags, flows, e-mails and objects, ids of messages, addresses of pages, times, outcomes.
 """
 
 from typing import Final

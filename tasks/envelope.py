@@ -14,7 +14,7 @@ from typing import Any, Final
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from tasks.errors import InvalidEnvelope
-from tasks.personal import without
+from tasks.hiding import without
 
 VERSION: Final = 1
 #: What can name a person.

@@ -1,38 +1,16 @@
-"""What of an event is about a person, and how it is kept from those who have not asked for it. Pure.
+"""What of an event is about a person: which of its keys, and what stands below them. Pure."""
 
-Twice: by key, at any depth, with all that is below it; and by value: a text that stands under such a key is taken out
-wherever else it appears, also inside longer texts, percent-encoded, escaped as in JSON or HTML, in capitals, or cut off at
-their end. So requests, answers, error texts and tracebacks tell no more than the event itself.
-
-Values of three characters or fewer, and numbers so short, go only where they are all there is: inside texts they would be
-found everywhere.
-"""
-
-import dataclasses
 import functools
-import hmac
-import html
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 
 from config import personal
 
-HIDDEN: Final = "…"
-#: Shorter values are not looked for inside texts.
-_LEAST_INSIDE: Final = 4
-#: Nobody cuts a text shorter.
-_LEAST_CUT: Final = 80
-#: Longer keys are nobody's words; the memory of `plain` is not for them.
+#: Shorter values are found in every other text.
+LEAST_INSIDE: Final = 4
+#: Longer keys are nobody's words, and the memory of `plain` is not for them.
 _LONGEST_KEY: Final = 100
-_HEX_DIGITS: Final = 12
-
-#: Like an e-mail address. Only begun where a word begins: from each letter, a long word without @ would take its square.
-_ADDRESS: Final = re.compile(r"(?<![\w.+-])[\w.+-]++(?:@|%40)[\w.-]+", re.IGNORECASE)
-_HOST: Final = re.compile(r"(?:https?://[^/?#]*)?", re.IGNORECASE)
 _ALL_BUT_LETTERS: Final = re.compile(r"[\W_]+")
 
 
@@ -46,15 +24,17 @@ def _plain(key: str) -> str:
     return _ALL_BUT_LETTERS.sub("", key.casefold())
 
 
-def _plain_all(keys: Iterable[str]) -> frozenset[str]:
+def plain_all(keys: Iterable[str]) -> frozenset[str]:
+    """Keys as they are compared."""
     return frozenset(filter(None, map(plain, keys)))
 
 
-_IDENTIFYING: Final = _plain_all(personal.IDENTIFYING)
-#: Below a personal key the sender's own words for `user.id`.
-_IDS_BELOW: Final = _IDENTIFYING | {"id"}
-_EVERYWHERE: Final = _plain_all(personal.EVERYWHERE)
-_ANY: Final = _EVERYWHERE | _plain_all(personal.ANY)
+IDENTIFYING: Final = plain_all(personal.IDENTIFYING)
+#: Below a personal key `id` is a person's too: `user.id`.
+IDENTIFYING_BELOW: Final = IDENTIFYING | {"id"}
+EVERYWHERE: Final = plain_all(personal.EVERYWHERE)
+#: What is personal in any event, whoever sent it.
+ANY: Final = EVERYWHERE | plain_all(personal.ANY)
 
 
 def keys_of(event: object, listed: Iterable[str]) -> frozenset[str]:
@@ -64,271 +44,65 @@ def keys_of(event: object, listed: Iterable[str]) -> frozenset[str]:
     """
     own = event.get("pii") if isinstance(event, dict) else None
     named = [key for key in own if isinstance(key, str)] if isinstance(own, list) else []
-    return _EVERYWHERE | _plain_all((*listed, *named, *(key.rpartition(".")[2] for key in named)))
+    return EVERYWHERE | plain_all((*listed, *named, *(key.rpartition(".")[2] for key in named)))
 
 
-def without(text: str, event: Mapping[str, Any], listed: Sequence[str] = ()) -> str:
-    """A text for logs and Flower, without what stands under a personal key of its event, whoever sent it.
+def told(value: Any, keys: frozenset[str], identifies: bool | None = None) -> Iterator[tuple[str, bool]]:
+    """Every text, and number of four digits or more, under these keys, and whether it says who the person is.
 
-    On the accept path: one look at the event, and nothing more where there is nothing to take out.
+    `identifies` None = the value is not under any of them.
     """
-    about = _about_anybody
-    if listed or "pii" in event:
-        keys = keys_of(event, listed) | _ANY
-        about = lambda key: plain(key) in keys  # noqa: E731 - one or the other
-    if not _tells(text.casefold(), event, about):
-        return text
-    return hiding(event, (*personal.ANY, *listed), lambda _: HIDDEN).text(text)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            name = plain(str(key))
+            if identifies is None:
+                yield from told(item, keys, name in IDENTIFYING if name in keys else None)
+            else:
+                yield from told(item, keys, name in IDENTIFYING_BELOW)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from told(item, keys, identifies)
+    elif identifies is not None and (text := _text(value)):
+        yield text, identifies
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number and len(str(value)) >= LEAST_INSIDE else ""
 
 
 @functools.lru_cache(4096)
-def _about_anybody(key: str) -> bool:
-    return plain(key) in _ANY
+def about_anybody(key: str) -> bool:
+    """Whether a key is personal in any event."""
+    return plain(key) in ANY
 
 
-def _tells(folded: str, event: Mapping[str, Any], about: Callable[[str], bool]) -> bool:
-    """Whether a text holds a value that is personal. `_told` finds the same, at four times the price."""
+def tells(text: str, event: Mapping[str, Any], about: Callable[[str], bool]) -> bool:
+    """Whether a text holds what stands under one of the keys `about` a person.
+
+    Finds what `told` does, at a quarter of its price: the endpoint asks this of each event whose name says more than
+    its type.
+    """
+    folded = text.casefold()
     pending: list[tuple[Mapping[str, Any], bool]] = [(event, False)]
     while pending:
         holder, under = pending.pop()
         for key, value in holder.items():
             kind = value.__class__
             if kind is str:
-                if (under or about(key)) and _in(folded, value.strip().casefold()):
+                if (under or about(key)) and _holds(folded, value.strip().casefold()):
                     return True
             elif kind is dict:
                 pending.append((value, under or about(key)))
             elif kind is list:
                 below = under or about(key)
                 pending += [(item if item.__class__ is dict else {key: item}, below) for item in value]
-            elif (kind is int or kind is float) and (under or about(key)) and _in(folded, str(value), whole=False):
+            elif (kind is int or kind is float) and (under or about(key)) and _holds(folded, _text(value)):
                 return True
     return False
 
 
-def _in(folded: str, value: str, *, whole: bool = True) -> bool:
-    return value in folded and (len(value) >= _LEAST_INSIDE or (whole and value == folded != ""))
-
-
-def pseudonyms(secret: bytes) -> Callable[[str], str]:
-    """A function from what identifies a person to what stands for it: the same for the same, whatever its case.
-
-    https://www.rfc-editor.org/rfc/rfc2104 (HMAC), with SHA-256, cut to 48 bits.
-    """
-
-    def pseudonym(text: str) -> str:
-        digest = hmac.new(secret, text.strip().casefold().encode("utf-8", "surrogatepass"), sha256).hexdigest()
-        return f"person:{digest[:_HEX_DIGITS]}"
-
-    return pseudonym
-
-
-def hiding(data: object, listed: Iterable[str], pseudonym: Callable[[str], str]) -> "Hiding":
-    """How to hide what is personal in `data`, and whatever was made of it. `listed` = the keys of its source."""
-    keys = keys_of(data, listed)
-    found: dict[str, bool] = {}
-    for text, identifies in _told(data, keys):
-        found[text] = found.get(text, False) or identifies
-    return Hiding(keys, pseudonym, {text: pseudonym(text) if ids else HIDDEN for text, ids in found.items()})
-
-
-@dataclasses.dataclass(frozen=True)
-class Hiding:
-    """Takes what is personal out of anything that an event became."""
-
-    keys: frozenset[str]
-    pseudonym: Callable[[str], str]
-    values: Mapping[str, str]  #: text under a personal key → what stands for it
-
-    def data(self, value: Any) -> Any:
-        """A JSON value without it."""
-        try:
-            return self._data(value)
-        except RecursionError:
-            return HIDDEN
-
-    def text(self, text: str) -> str:
-        """A text without it; one that is JSON, with the keys that it has in mind too."""
-        if (whole := self._whole.get(text.strip().casefold())) is not None:
-            return whole
-        if text[:1] in {"{", "["} and (parsed := _parsed(text)) is not None:
-            return json.dumps(self.data(parsed), ensure_ascii=False)
-        return _ADDRESS.sub(HIDDEN, _KEY_IN_TEXT.sub(_key_and_nothing, self._without_values(text)))
-
-    def url(self, url: str) -> str:
-        """An address without it; the host stays."""
-        host = _HOST.match(url)
-        end = host.end() if host else 0
-        return url[:end] + self.text(url[end:])
-
-    def answered(self) -> "Hiding":
-        """For what a destination answers: its words are its own, so only the keys that mean a person everywhere."""
-        return dataclasses.replace(self, keys=_EVERYWHERE)
-
-    def _data(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {self._key(key): self._under(key, item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._data(item) for item in value]
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._whole.get(str(value), value)
-        return value
-
-    def _key(self, key: Any) -> Any:
-        return self.text(key) if isinstance(key, str) else key
-
-    def _under(self, key: Any, value: Any) -> Any:
-        name = plain(str(key))
-        return self._hidden(value, name in _IDENTIFYING) if name in self.keys else self._data(value)
-
-    def _hidden(self, value: Any, identifies: bool) -> Any:  # noqa: FBT001 - of two words that always go together
-        """A value below a personal key: its shape, as far as it is in words that are known here."""
-        if value is None or value in ("", [], {}):
-            return value
-        if isinstance(value, dict):
-            return dict(self._entry(plain(str(key)), key, item) for key, item in value.items())
-        if isinstance(value, list | tuple):
-            return [self._hidden(item, identifies) for item in value]
-        return self.pseudonym(str(value)) if identifies and not isinstance(value, bool) else HIDDEN
-
-    def _entry(self, name: str, key: Any, value: Any) -> tuple[Any, Any]:
-        if name in self.keys or name in _IDS_BELOW:
-            return key, self._hidden(value, name in _IDS_BELOW)
-        return HIDDEN, HIDDEN
-
-    def _without_values(self, text: str) -> str:
-        if self._pattern is None:
-            return text
-        text = self._pattern.sub(lambda match: self._spellings.get(match[0].casefold(), HIDDEN), text)
-        return self._without_cut(text) if len(text) >= _LEAST_CUT else text
-
-    def _without_cut(self, text: str) -> str:
-        """Where a text was cut to a length, a value's beginning may be its end."""
-        folded = text.casefold()
-        if len(folded) != len(text):
-            return text  # places in the one are not places in the other
-        for spelling in self._spellings:
-            begin = spelling[:_LEAST_INSIDE]
-            at = folded.find(begin)
-            while at >= 0:
-                if spelling.startswith(folded[at:]):
-                    return text[:at] + HIDDEN
-                at = folded.find(begin, at + 1)
-        return text
-
-    @functools.cached_property
-    def _whole(self) -> dict[str, str]:
-        """What stands for a text that is a value and nothing else, by the value case-folded."""
-        return {value.casefold(): instead for value, instead in self.values.items()}
-
-    @functools.cached_property
-    def _spellings(self) -> dict[str, str]:
-        """Every way to write a value that is long enough → what stands for it."""
-        return {
-            spelling.casefold(): instead
-            for value, instead in self.values.items()
-            if len(value) >= _LEAST_INSIDE
-            for spelling in _spelled(value)
-        }
-
-    @functools.cached_property
-    def _pattern(self) -> re.Pattern[str] | None:
-        # The longest first: of two values that begin alike, the whole one is to go.
-        known = sorted(self._spellings, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, known)), re.IGNORECASE) if known else None
-
-
-def _told(data: object, keys: frozenset[str]) -> Iterator[tuple[str, bool]]:
-    """Every text and number under a personal key, and whether it says who the person is."""
-    pending: list[tuple[Any, bool | None]] = [(data, None)]  # None = not under a personal key
-    while pending:
-        value, personal_ = pending.pop()
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if isinstance(item, str | int | float | dict | list):
-                    name = plain(key)
-                    if personal_ is not None:
-                        pending.append((item, name in _IDS_BELOW))
-                    elif name in keys:
-                        pending.append((item, name in _IDENTIFYING))
-                    elif isinstance(item, dict | list):
-                        pending.append((item, None))
-        elif isinstance(value, list):
-            pending += [(item, personal_) for item in value]
-        elif personal_ is None or isinstance(value, bool):
-            continue
-        elif isinstance(value, str):
-            if text := value.strip():
-                yield text, personal_
-        elif len(text := str(value)) >= _LEAST_INSIDE:
-            yield text, personal_
-
-
-def _spelled(value: str) -> set[str]:
-    """A text as requests, answers and error texts write it: escaped and encoded, also twice."""
-    # Case-folding of a search knows one letter for one; and %C3%BC is not %C3%9C.
-    words = {value, value.lower(), value.upper(), value.casefold(), value.title()}
-    if all(word.isascii() and word.isalnum() for word in words):
-        return {value}
-    once = {write(word) for word in words for write in _WRITTEN}
-    return once | {write(word) for word in once for write in _WRITTEN}
-
-
-def _in_json(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
-def _in_readable_json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _in_python(text: str) -> str:
-    return repr(text)[1:-1]
-
-
-def _in_url(text: str) -> str:
-    return quote(text, safe="", errors="replace")
-
-
-def _in_path(text: str) -> str:
-    return quote(text, errors="replace")
-
-
-def _in_query(text: str) -> str:
-    return quote_plus(text, errors="replace")
-
-
-_WRITTEN: Final[tuple[Callable[[str], str], ...]] = (
-    str,
-    _in_json,
-    _in_readable_json,
-    _in_python,
-    _in_url,
-    _in_path,
-    _in_query,
-    html.escape,
-)
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _key_pattern() -> re.Pattern[str]:
-    """A personal key and its value inside a text that is no JSON: cut-off JSON, Python's repr, a query."""
-    keys = sorted((re.sub(r"(?<=[a-z])(?=[A-Z])", "[_ -]?", key) for key in personal.EVERYWHERE), key=len, reverse=True)
-    quoted = r"""\s*(?:"(?:[^"\\]|\\.)*+"?|'(?:[^'\\]|\\.)*+'?|\\+(["']).*?(?:\\+\2|$)|\d+)"""
-    bare = r"""[^\s,;&}\])"'\\{\[]++"""  # not behind a blank: `email: is missing` is a message of ours
-    return re.compile(rf"""(\b(?:{"|".join(keys)})\\*["']?\s*[:=])(?:{quoted}|{bare})""", re.IGNORECASE)
-
-
-_KEY_IN_TEXT: Final = _key_pattern()
-
-
-def _key_and_nothing(match: re.Match[str]) -> str:
-    return match[1] + HIDDEN
+def _holds(folded: str, value: str) -> bool:
+    return value in folded and (len(value) >= LEAST_INSIDE or value == folded != "")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tasks.dead_letter import DeadLetters
 from tasks.envelope import Envelope, load, without_addresses
 from tasks.errors import InvalidEnvelope, QueueUnavailable
-from tasks.personal import without
+from tasks.hiding import without
 from tasks.queue import PUBLISH_TASK, Queue, redis_message
 
 _BETWEEN_TRIES_S: Final = 1.0

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from app.source import Refusal
 from tasks.envelope import Envelope, rfc3339, without_addresses
-from tasks.personal import without
+from tasks.hiding import without
 
 FORMAT: Final = "encharge"
 
@@ -32,10 +32,11 @@ PREFIXES: Final = (
     "native-form-submitted-",
 )
 #: And those that carry none.
-NAMES: Final = frozenset(
-    "newUser updatedUser unsubscribedUser page-visited form-submitted sms-sent sms-failed email-delivered email-open "
-    "email-click email-reply email-blocked email-bounce email-dropped email-spamreport".split()
-)
+NAMES: Final = frozenset({
+    "newUser", "updatedUser", "unsubscribedUser", "page-visited", "form-submitted", "sms-sent", "sms-failed",
+    "email-delivered", "email-open", "email-click", "email-reply", "email-blocked", "email-bounce", "email-dropped",
+    "email-spamreport",
+})  # fmt: skip
 _MOST_OF_A_TYPE: Final = 100
 _MOST_OF_A_NAME: Final = 500
 #: Each person of a webhook becomes an event with a copy of the payload.

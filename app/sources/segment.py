@@ -16,7 +16,7 @@ from typing import Any, Final
 from app.source import Refusal
 from app.sources import encharge
 from tasks.envelope import RESERVED, Envelope, Rejected, rfc3339, without_addresses
-from tasks.personal import without
+from tasks.hiding import without
 
 FORMAT: Final = "segment"
 
