@@ -11,7 +11,7 @@ import click
 
 from app import body
 from app.source import Refusal, Unwrap
-from app.sources import encharge, segment
+from app.sources import activity_sync, encharge, segment
 from config.yaml_file import read
 from tasks.envelope import Envelope, Rejected, load
 from tasks.errors import InvalidEnvelope
@@ -31,7 +31,7 @@ class Unusable(click.ClickException):
 
 
 def _of_segment(event: Mapping[str, Any]) -> bool:
-    return any(key in event for key in _SEGMENT_KEYS)
+    return any(key in event for key in _SEGMENT_KEYS) and not activity_sync.looks_like(event)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,10 @@ class Kind:
 
 #: By the names of sources.yaml.
 KINDS: Final[Mapping[str, Kind]] = {
-    "encharge": Kind(encharge.unwrap, lambda event: not _of_segment(event)),
+    "encharge": Kind(encharge.unwrap, lambda event: not (_of_segment(event) or activity_sync.looks_like(event))),
     "segment": Kind(segment.unwrap_posted, _of_segment),
     "segment_webhook": Kind(segment.unwrap_webhook, _of_segment),
+    "activity_sync": Kind(activity_sync.unwrap, activity_sync.looks_like),
 }
 
 
