@@ -3,10 +3,11 @@
 from typing import Final
 
 from app.source import Kind
-from app.sources import encharge, segment
+from app.sources import activatepro, encharge, segment
 
 KINDS: Final[dict[str, Kind]] = {
     "encharge": Kind(encharge.unwrap),
     "segment": Kind(write_keys=True),
     "segment_webhook": Kind(segment.unwrap_webhook, signed=True),
+    "activatepro": Kind(activatepro.unwrap, personal=activatepro.PERSONAL),
 }
