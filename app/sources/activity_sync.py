@@ -66,12 +66,12 @@ def unwrap(
 
 def _unwrapped(source: str, item: Any, received_at: datetime, delivery: str | None) -> Envelope | Rejected:
     if not isinstance(item, dict):
-        return _rejected(source, {"value": item}, received_at, delivery, "an event is a JSON object")
+        return _rejected(source, {"value": item}, received_at, "an event is a JSON object")
     try:
         event = _as_v1(item)
         _check(event)
     except ValueError as error:
-        return _rejected(source, item, received_at, delivery, str(error))
+        return _rejected(source, item, received_at, str(error))
     return _envelope(source, event, None if event is item else item, received_at, delivery)
 
 
@@ -113,20 +113,19 @@ def _check(event: Json) -> None:
         raise ValueError(f"neither version 1.0 nor 0.0: kind {_told(kind)} has no tenantId, data or workflowContext")
 
 
-def _rejected(source: str, event: dict[str, Any], received_at: datetime, delivery: str | None, error: str) -> Rejected:
+def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: str) -> Rejected:
+    """What comes again is known by its content: there is no more to it than that it was kept."""
     kind = event.get("kind")
-    kind = kind if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
-    occurred_at = _time(event.get("timestamp"))
-    content = [event, None if occurred_at else delivery or time.time_ns()]
+    kind = without_addresses(kind) if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
     envelope = Envelope(
-        id=_hashed(source, content),
+        id=_hashed(source, [event]),
         source=source,
         format=FORMAT,
-        type=without_addresses(kind)[:_MOST_OF_A_KIND],
-        name=without_addresses(kind)[:_MOST_OF_A_KIND],
+        type=kind[:_MOST_OF_A_KIND],
+        name=kind[:_MOST_OF_A_KIND],
         subject=None,
         received_at=rfc3339(received_at),
-        occurred_at=rfc3339(occurred_at or received_at),
+        occurred_at=rfc3339(_time(event.get("timestamp")) or received_at),
         event=event,
     )
     return Rejected(envelope, error)
