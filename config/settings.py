@@ -183,6 +183,18 @@ class Settings:
     accept_timeout_s: float = setting(
         "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it spools the event.", _seconds, "0.05"
     )
+    correlation_wait_s: float = setting(
+        "CORRELATION_WAIT_S",
+        "How long an event that names nobody waits for one that tells whom it is about; then it goes on without.",
+        _seconds,
+        "30",
+    )
+    correlation_ttl_s: int = setting(
+        "CORRELATION_TTL_S",
+        "How long it is remembered whom a message or an experience is about; each takes some 300 bytes.",
+        _whole,
+        "604800",
+    )
     spool_folder: Path = setting(
         "SPOOL_FOLDER",
         "Where web processes keep events while Redis takes none: on a local disk, shared by those of one machine.",
