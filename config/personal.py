@@ -56,7 +56,14 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
     "encharge": ("user", "endUserData", "form", "message", "newValue", "oldValue"),
     # `item` is an entry of a batch that is no event at all.
     "segment": ("traits", "externalIds", "device", "search", "item"),
+    # `value` is an entry of a list that is no event at all; so is `item` below.
+    "activity_sync": (
+        *("to", "cc", "bcc", "from", "replyTo", "subject", "body", "plainTextBody", "attachments", "detail"),
+        *("outcomeReason", "errors", "matchedIntentKey", "matchedPart", "customContext", "value"),
+    ),
+    # Its `id` is the user's.
+    "activatepro": ("id", "item"),
 }
-KINDS["segment_webhook"] = KINDS["segment"]
+KINDS.update(dict.fromkeys(("segment_webhook", "segment_stream"), KINDS["segment"]))
 #: For events whose source is not known here: what any of them has.
 ANY: Final = tuple(dict.fromkeys(key for keys in KINDS.values() for key in keys))

@@ -74,8 +74,13 @@ class Envelope:
         return _shown(self.source, name)
 
     @functools.cached_property
+    def notes(self) -> dict[str, Any]:
+        """What later stages found out about the event and want to find again; no part of it."""
+        return {}
+
+    @functools.cached_property
     def view(self) -> dict[str, Any]:
-        """What triggers and mappings see: the event's own fields, and `envelope` with ours."""
+        """The event's own fields, and `envelope` with ours; what routes see of it is in tasks/message.py."""
         return {
             **self.event,
             "envelope": {
@@ -224,6 +229,11 @@ def encode(envelope: Envelope) -> bytes:
         if data[name] is None or data[name] == ():
             del data[name]
     return _to_json(data).encode("ascii")
+
+
+def encode_part(fields: Mapping[str, Any]) -> str:
+    """Some of an envelope's fields as they stand within its JSON."""
+    return _to_json(dict(fields))[1:-1]
 
 
 def load(data: object) -> Envelope:

@@ -23,7 +23,6 @@ from tasks.personal import (
     ANY,
     EVERYWHERE,
     IDENTIFYING,
-    IDENTIFYING_BELOW,
     LEAST_INSIDE,
     about_anybody,
     keys_of,
@@ -140,8 +139,8 @@ class Hiding:
         return self.pseudonym(str(value)) if identifies and not isinstance(value, bool) else HIDDEN
 
     def _entry(self, name: str, key: Any, value: Any) -> tuple[Any, Any]:
-        if name in self.keys or name in IDENTIFYING_BELOW:
-            return key, self._hidden(value, name in IDENTIFYING_BELOW)
+        if name in self.keys or name in IDENTIFYING:
+            return key, self._hidden(value, name in IDENTIFYING)
         return HIDDEN, HIDDEN
 
     def _without_values(self, text: str) -> str:

@@ -29,9 +29,8 @@ def plain_all(keys: Iterable[str]) -> frozenset[str]:
     return frozenset(filter(None, map(plain, keys)))
 
 
-IDENTIFYING: Final = plain_all(personal.IDENTIFYING)
-#: Below a personal key `id` is a person's too: `user.id`.
-IDENTIFYING_BELOW: Final = IDENTIFYING | {"id"}
+#: An `id` is a person's where it is personal at all: below a personal key, as in `user.id`, or listed as one.
+IDENTIFYING: Final = plain_all((*personal.IDENTIFYING, "id"))
 EVERYWHERE: Final = plain_all(personal.EVERYWHERE)
 #: What is personal in any event, whoever sent it.
 ANY: Final = EVERYWHERE | plain_all(personal.ANY)
@@ -55,10 +54,8 @@ def told(value: Any, keys: frozenset[str], identifies: bool | None = None) -> It
     if isinstance(value, dict):
         for key, item in value.items():
             name = plain(str(key))
-            if identifies is None:
-                yield from told(item, keys, name in IDENTIFYING if name in keys else None)
-            else:
-                yield from told(item, keys, name in IDENTIFYING_BELOW)
+            below = identifies is not None or name in keys
+            yield from told(item, keys, name in IDENTIFYING if below else None)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from told(item, keys, identifies)
