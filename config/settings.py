@@ -163,6 +163,12 @@ class Settings:
     encharge_api_url: str = setting(
         "ENCHARGE_API_URL", "Address of the REST API.", _http_url, "https://api.encharge.io/v1"
     )
+    activatepro_token: str = setting(
+        "ACTIVATEPRO_TOKEN", "Master API key of the ActivatePro account.", _text, secret=True
+    )
+    activatepro_url: str = setting(
+        "ACTIVATEPRO_URL", "Address of ActivatePro's API.", _http_url, "https://api.crossengage.io"
+    )
     routes_file: Path = setting("ROUTES_FILE", "Which events go where.", _file, str(CONFIG_FOLDER / "routes.yaml"))
     sources_file: Path = setting(
         "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
