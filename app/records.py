@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -55,8 +55,15 @@ def events(
     `delivery` names the record where the same one comes again under the same name, such as "firehose:<request
     id>:<index>". With the number of the value in the record behind it, it stands in for an id that the event has not.
     """
+    return events_of(values(record, source.max_depth), source, received_at, delivery)
+
+
+def events_of(
+    found_values: Iterable[Any], source: Source, received_at: datetime, delivery: str | None = None
+) -> list[Envelope | Rejected]:
+    """The same for values that were read already."""
     found: list[Envelope | Rejected] = []
-    for number, value in enumerate(values(record, source.max_depth)):
+    for number, value in enumerate(found_values):
         own = f"{delivery}:{number}" if delivery else None
         if isinstance(value, Broken):
             found.append(undecodable(source, value, received_at, own))

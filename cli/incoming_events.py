@@ -47,6 +47,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "encharge": Kind(encharge.unwrap, lambda event: not _of_segment(event)),
     "segment": Kind(segment.unwrap_posted, _of_segment),
     "segment_webhook": Kind(segment.unwrap_webhook, _of_segment),
+    "segment_stream": Kind(segment.unwrap_webhook, _of_segment),
 }
 
 

@@ -9,4 +9,5 @@ KINDS: Final[dict[str, Kind]] = {
     "encharge": Kind(encharge.unwrap),
     "segment": Kind(write_keys=True),
     "segment_webhook": Kind(segment.unwrap_webhook, signed=True),
+    "segment_stream": Kind(segment.unwrap_webhook, several=True),
 }
