@@ -11,4 +11,5 @@ KINDS: Final[dict[str, Kind]] = {
     "segment_webhook": Kind(segment.unwrap_webhook, signed=True),
     "activity_sync": Kind(activity_sync.unwrap, personal=activity_sync.PERSONAL),
     "activatepro": Kind(activatepro.unwrap, personal=activatepro.PERSONAL),
+    "segment_stream": Kind(segment.unwrap_webhook, several=True),
 }
