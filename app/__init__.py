@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from app import health, tracking, webhooks
+from app import activatepro, health, tracking, webhooks
+from app.activatepro import Events
 from app.doors import Door, Doors
 from app.intake import Intake
 from app.pressure import Pressure
@@ -36,6 +37,7 @@ def create_app(
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, intake),
         tracking.PREFIX: Tracking(sources, intake),
+        activatepro.PREFIX: Events(sources, intake),
     }
     app.wsgi_app = Doors(doors, app.wsgi_app)  # type: ignore[method-assign]
     return app
