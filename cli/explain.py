@@ -70,7 +70,7 @@ def explain(
 def explainer_of(settings: Settings, path: Path) -> Explainer:
     """A routes file, ready to be asked. Raises ConfigurationRefused with every problem."""
     routes = routing.load(path, routing.source_names(settings.sources_file))
-    return Explainer(routes, destinations(settings))
+    return Explainer(routes, destinations(settings, routes.webhooks))
 
 
 def _read(settings: Settings, file: BinaryIO, source: str | None, event_name: str | None) -> Iterator[Item]:

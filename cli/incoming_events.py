@@ -66,6 +66,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "segment_webhook": Kind(segment.unwrap_webhook, _of_segment),
     "activity_sync": Kind(activity_sync.unwrap, activity_sync.looks_like),
     "activatepro": Kind(activatepro.unwrap, _of_activatepro),
+    "segment_stream": Kind(segment.unwrap_webhook, _of_segment),
 }
 
 

@@ -41,7 +41,7 @@ class Cover:
             letter,
             error=answered.text(letter.error),
             type=hide.text(letter.type),
-            envelope=_without(envelope, hide, decoded=letter.reason != "undecodable"),
+            envelope=_without(envelope, hide),
             request=_request(letter.request, hide),
             response=letter.response and answered.data(letter.response),
             traceback=letter.traceback and answered.text(letter.traceback),
@@ -100,10 +100,12 @@ def _subject_id(envelope: Mapping[str, Any]) -> str:
     return rest if colon and house in {envelope.get("format"), envelope.get("source")} else subject
 
 
-def _without(envelope: Any, hide: Hiding, *, decoded: bool) -> Any:
-    """An envelope without people. What could not be decoded says nothing of which of its parts are about one."""
+def _without(envelope: Any, hide: Hiding) -> Any:
+    """An envelope without people. Of what is no event, nobody can say which of its parts are about one."""
     if not isinstance(envelope, dict):
         return envelope and HIDDEN
+    event = envelope.get("event")
+    no_event = not isinstance(event, dict) or event.keys() <= personal.NO_EVENT
     id_ = _subject_id(envelope)
     house = str(envelope.get("subject") or "").removesuffix(id_)
     return {
@@ -112,7 +114,7 @@ def _without(envelope: Any, hide: Hiding, *, decoded: bool) -> Any:
         "name": hide.data(envelope.get("name")),
         "subject": f"{house}{hide.pseudonym(id_)}" if id_ else None,
         **{
-            name: (hide.data(envelope[name]) if decoded else HIDDEN)
+            name: HIDDEN if name == "event" and no_event and event else hide.data(envelope[name])
             for name in ("event", "raw", "person", "correlation")
             if name in envelope
         },

@@ -54,16 +54,16 @@ EVERYWHERE: Final = (
 KINDS: Final[dict[str, tuple[str, ...]]] = {
     # `newValue` and `oldValue` are the fields of a person that changed; `message` is the text of an SMS.
     "encharge": ("user", "endUserData", "form", "message", "newValue", "oldValue"),
-    # `item` is an entry of a batch that is no event at all.
-    "segment": ("traits", "externalIds", "device", "search", "item"),
-    # `value` is an entry of a list that is no event at all; so is `item` below.
+    "segment": ("traits", "externalIds", "device", "search"),
     "activity_sync": (
         *("to", "cc", "bcc", "from", "replyTo", "subject", "body", "plainTextBody", "attachments", "detail"),
-        *("outcomeReason", "errors", "matchedIntentKey", "matchedPart", "customContext", "value"),
+        *("outcomeReason", "errors", "matchedIntentKey", "matchedPart", "customContext"),
     ),
     # Its `id` is the user's.
-    "activatepro": ("id", "item"),
+    "activatepro": ("id",),
 }
 KINDS.update(dict.fromkeys(("segment_webhook", "segment_stream"), KINDS["segment"]))
+#: Keys of what was kept in place of an event, since it was none: nobody knows what of it is about a person.
+NO_EVENT: Final = frozenset({"item", "value", "record", "encoding"})
 #: For events whose source is not known here: what any of them has.
 ANY: Final = tuple(dict.fromkeys(key for keys in KINDS.values() for key in keys))

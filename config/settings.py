@@ -170,6 +170,15 @@ class Settings:
     activatepro_url: str = setting(
         "ACTIVATEPRO_URL", "Address of ActivatePro's API.", _http_url, "https://api.crossengage.io"
     )
+    segment_write_key: str = setting(
+        "SEGMENT_WRITE_KEY",
+        "Write key of the Segment source that events are sent to; not one that our own sources know.",
+        _text,
+        secret=True,
+    )
+    segment_url: str = setting(
+        "SEGMENT_URL", "Address of the Tracking API that they are sent to.", _http_url, "https://api.segment.io/v1"
+    )
     routes_file: Path = setting("ROUTES_FILE", "Which events go where.", _file, str(CONFIG_FOLDER / "routes.yaml"))
     sources_file: Path = setting(
         "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
@@ -342,6 +351,12 @@ class Settings:
             else str(getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a field of Settings."""
+    (variable,) = (field.metadata["env"] for field in dataclasses.fields(Settings) if field.name == name)
+    return str(variable)
 
 
 def load(environ: Mapping[str, str]) -> Settings:

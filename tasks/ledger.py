@@ -317,15 +317,15 @@ class Ledger:
         verdicts: Sequence[Verdict] = (),
         *,
         more: bool = False,
-        take: bool = False,
+        take: str = "",
     ) -> Settled:
         """Write down how deliveries went; unless `more` follow, the lease ends and the event with it, if all ended.
 
-        `take`: the caller goes on with the next event in the subject's line, if there is one. The state is "stale"
-        when the lease had gone to somebody else and nothing was written.
+        `take`: the caller goes on with the next event in the subject's line ("line"), or in its lanes too ("any"), if
+        there is one. The state is "stale" when the lease had gone to somebody else and nothing was written.
         """
         args: list[Any] = [event.id, event.owner, self._lease_us, self._dedupe_window_s, self._archive_events]
-        args += (LONGEST_KEPT, int(more), int(take), *self._gates, len(verdicts))
+        args += (LONGEST_KEPT, int(more), take, *self._gates, len(verdicts))
         for verdict in verdicts:
             args += (verdict.destination, verdict.word, _micros(verdict.wait_s))
         for each in results:
@@ -336,6 +336,28 @@ class Ledger:
         gates = _shut(shut)
         following = _claimed(taken[0], gates) if taken else None
         return Settled(state.decode(), following, _changes(changed), gates)
+
+    def behind(self, event: StoredEvent, most: int, most_bytes: int = 524_288) -> list[Envelope]:
+        """The events behind a claimed one in its subject's line, in order, as far as `settle` would give them out.
+
+        Nobody works on them while the caller has the first one. Reads only. Empty when the event is not the first.
+        """
+        first, *ids = [id_.decode() for id_ in self.client.lrange(f"router:line:{event.subject}", 0, most)] or [""]
+        if first != event.id or not ids:
+            return []
+        pipe = self.client.pipeline(transaction=False)
+        for id_ in ids:
+            pipe.hmget(event_key(id_), "state", "crashes", "env")
+        found: list[Envelope] = []
+        for state, crashes, text in pipe.execute():
+            most_bytes -= len(text or b"")
+            if state != b"lined" or crashes or most_bytes < 0:
+                break
+            try:
+                found.append(decode(text))
+            except InvalidEnvelope:
+                break
+        return found
 
     def renew(self, held: Sequence[tuple[str, str]]) -> list[bool]:
         """Let these leases, each of an event and its owner, run anew. Gives for each: still its owner's, or lost."""

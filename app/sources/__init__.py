@@ -12,4 +12,5 @@ KINDS: Final[dict[str, Kind]] = {
     "segment_webhook": Kind(segment.unwrap_webhook, signed=True, personal=personal.KINDS["segment_webhook"]),
     "activity_sync": Kind(activity_sync.unwrap, personal=personal.KINDS["activity_sync"]),
     "activatepro": Kind(activatepro.unwrap, personal=personal.KINDS["activatepro"]),
+    "segment_stream": Kind(segment.unwrap_webhook, several=True, personal=personal.KINDS["segment_stream"]),
 }

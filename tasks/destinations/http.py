@@ -56,11 +56,19 @@ def verdict(response: Response, now: float) -> RouterError | None:
 class Http:
     """Sends requests over a pool of connections. Safe to share between threads."""
 
-    def __init__(self, *, connect_timeout_s: float, read_timeout_s: float, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        connections: int,
+        adapter: HTTPAdapter | None = None,
+    ) -> None:
+        """`adapter` = what sends, where it is not requests' own."""
         self._timeout = (connect_timeout_s, read_timeout_s)
         self._session = requests.Session()
         self._session.trust_env = False
-        adapter = HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+        adapter = adapter or HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 

@@ -6,6 +6,7 @@ import pytest
 
 from tasks.action import Action, Field, Request, checked, in_utc, person, present
 from tasks.actions import ACTIONS
+from tasks.actions.send_to_segment import message_id
 from tasks.errors import MappingFailed
 
 EMAIL = "someone@example.com"
@@ -84,6 +85,50 @@ CASES: list[tuple[str, dict[str, Any], tuple[Request, ...]]] = [
         "identify_user",
         {"email": EMAIL, "user": {"email": NEW}},
         ingest({"name": "identify", "user": {"email": NEW}}),
+    ),
+    (
+        "send_to_segment",
+        {
+            "type": "track",
+            "event": "Order Completed",
+            "userId": 7,
+            "properties": {"total": 1},
+            "timestamp": "2022-01-11T02:00:00+02:00",
+            "messageId": "m-1",
+        },
+        (
+            Request(
+                "segment",
+                "POST",
+                "",
+                {
+                    "type": "track",
+                    "userId": "7",
+                    "event": "Order Completed",
+                    "properties": {"total": 1},
+                    "timestamp": "2022-01-11T00:00:00.000Z",
+                    "messageId": "m-1",
+                },
+            ),
+        ),
+    ),
+    (
+        "send_to_segment",
+        {"type": "alias", "userId": "new", "previousId": "old"},
+        (Request("segment", "POST", "", {"type": "alias", "userId": "new", "previousId": "old"}),),
+    ),
+    (
+        "send_webhook",
+        {"to": "crm", "type": "user.created", "data": {"a": 1}, "timestamp": "2022-01-11T00:00:00Z", "id": "e1:route"},
+        (
+            Request(
+                "webhook-crm",
+                "POST",
+                "",
+                {"type": "user.created", "timestamp": "2022-01-11T00:00:00.000Z", "data": {"a": 1}},
+                id="e1:route",
+            ),
+        ),
     ),
     (
         "tag_user",
@@ -188,6 +233,8 @@ def test_every_action_has_its_names() -> None:
         "archive_user": "users.archive",
         "forward_event": "events.forward",
         "identify_user": "users.identify",
+        "send_to_segment": "events.segment",
+        "send_webhook": "events.webhook",
         "tag_user": "users.tag",
         "track_event": "events.track",
         "track_page": "events.page",
@@ -207,6 +254,7 @@ def test_every_action_has_its_names() -> None:
         ("archive_user", {"erase": True}),
         ("forward_event", {"name": "Order", "user": {"plan": "pro"}}),
         ("identify_user", {"user": {"email": EMAIL}}),
+        ("send_to_segment", {"type": "identify", "traits": {"email": EMAIL}}),
         ("tag_user", {"tag": "vip"}),
         ("track_event", {"event": "Order"}),
         ("track_page", {"name": "Pricing"}),
@@ -328,6 +376,36 @@ def test_a_time_that_is_none(text: str) -> None:
     """A time without a zone could be any; what it says is not repeated."""
     with pytest.raises(MappingFailed, match=r"^timestamp must be a date and time with a zone, as in RFC 3339$"):
         in_utc("timestamp", text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"type": "track", "userId": "1"}, "send_to_segment: track needs event"),
+        ({"type": "group", "userId": "1"}, "send_to_segment: group needs groupId"),
+        ({"type": "alias", "anonymousId": "1"}, "send_to_segment: alias needs previousId, userId"),
+        ({"type": "delete"}, "send_to_segment: type must be track or identify or page or screen or group or alias"),
+        (
+            {"type": "page", "userId": "1", "properties": {"text": "x" * 32_768}},
+            "send_to_segment: the event is larger than the 32 KiB that Segment takes",
+        ),
+    ],
+)
+def test_what_segment_would_refuse(fields: dict[str, Any], problem: str) -> None:
+    """Segment answers 200 to most of it and throws it away; so it is not sent."""
+    action = ACTIONS["send_to_segment"]
+
+    with pytest.raises(MappingFailed) as caught:
+        action.requests(checked(action, fields))
+
+    assert str(caught.value) == problem
+
+
+def test_a_message_id_fits() -> None:
+    """A longer one becomes a hash, the same each time."""
+    assert message_id("x" * 100) == "x" * 100
+    assert len(message_id("x" * 101)) <= 100
+    assert message_id("x" * 101) == message_id("x" * 101) != message_id("x" * 102)
 
 
 def test_helpers() -> None:
