@@ -43,7 +43,7 @@ class Cover:
             type=hide.text(letter.type),
             envelope=_without(envelope, hide),
             request=_request(letter.request, hide),
-            response=letter.response and answered.data(letter.response),
+            response=_response(letter.response, answered),
             traceback=letter.traceback and answered.text(letter.traceback),
             raw=letter.raw and f"{HIDDEN} ({len(letter.raw)} characters)",
         )
@@ -125,4 +125,11 @@ def _request(request: Mapping[str, Any] | None, hide: Hiding) -> Any:
     return request and {
         name: hide.url(value) if name == "url" and isinstance(value, str) else hide.data(value)
         for name, value in request.items()
+    }
+
+
+def _response(response: Mapping[str, Any] | None, hide: Hiding) -> Any:
+    return response and {
+        name: hide.answer(value) if name == "body" and isinstance(value, str) else hide.data(value)
+        for name, value in response.items()
     }

@@ -67,3 +67,5 @@ KINDS.update(dict.fromkeys(("segment_webhook", "segment_stream"), KINDS["segment
 NO_EVENT: Final = frozenset({"item", "value", "record", "encoding"})
 #: For events whose source is not known here: what any of them has.
 ANY: Final = tuple(dict.fromkeys(key for keys in KINDS.values() for key in keys))
+#: What a destination may say with the same words, and not of a person.
+ANSWERS: Final = frozenset({"id", "message", "detail", "errors", "subject", "body", "from", "to", "form", "search"})

@@ -4,11 +4,12 @@ from typing import Any, Final
 
 _HIDDEN: Final = "…"
 #: Lists of records, of which each is told by the keys below.
-_RECORDS: Final = frozenset({"people", "objects", "events", "calls", "log"})
+_RECORDS: Final = frozenset({"people", "objects", "events", "calls", "rules", "log"})
 #: What is the sandbox's own, and not the caller's.
 _OWN: Final = frozenset({
     "seq", "at", "method", "status", "answeredAfterS", "unsubscribed", "archived", "createdAt", "updatedAt",
-    "counts", "activity_stream", "total", "rules", "seed", "faulted", "kind", "rule",
+    "counts", "activity_stream", "total", "seed", "faulted", "kind", "rule", "rate", "count", "retry_after", "delay_s",
+    "after", "hits",
 })  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from urllib.parse import quote, quote_plus
 from config import personal
 from tasks.personal import (
     ANY,
-    EVERYWHERE,
     IDENTIFYING,
+    IN_ANSWERS,
     LEAST_INSIDE,
     about_anybody,
     keys_of,
@@ -107,8 +107,14 @@ class Hiding:
         return url[:end] + self.text(url[end:])
 
     def answered(self) -> "Hiding":
-        """For what a destination answers: its words are its own, so only the keys that mean a person everywhere."""
-        return dataclasses.replace(self, keys=EVERYWHERE)
+        """For what a destination answers, which has words of its own."""
+        return dataclasses.replace(self, keys=IN_ANSWERS)
+
+    def answer(self, body: str) -> str:
+        """The body of an answer. JSON that was cut off is hidden whole: its keys no longer say what they hold."""
+        if body.lstrip()[:1] in {"{", "["} and _parsed(body) is None:
+            return HIDDEN
+        return self.text(body.lstrip())
 
     def _data(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -146,7 +152,7 @@ class Hiding:
     def _without_values(self, text: str) -> str:
         if self._pattern is None:
             return text
-        text = self._pattern.sub(lambda match: self._spellings.get(match[0].casefold(), HIDDEN), text)
+        text = self._pattern.sub(lambda match: self._folded.get(match[0].casefold(), HIDDEN), text)
         return self._without_cut(text) if len(text) >= _LEAST_CUT else text
 
     def _without_cut(self, text: str) -> str:
@@ -154,7 +160,7 @@ class Hiding:
         folded = text.casefold()
         if len(folded) != len(text):
             return text  # places in the one are not places in the other
-        for spelling in self._spellings:
+        for spelling in self._folded:
             begin = spelling[:LEAST_INSIDE]
             at = folded.find(begin)
             while at >= 0:
@@ -172,11 +178,15 @@ class Hiding:
     def _spellings(self) -> dict[str, str]:
         """Every way to write a value that is long enough → what stands for it."""
         return {
-            spelling.casefold(): instead
+            spelling: instead
             for value, instead in self.values.items()
             if len(value) >= LEAST_INSIDE
             for spelling in _spelled(value)
         }
+
+    @functools.cached_property
+    def _folded(self) -> dict[str, str]:
+        return {spelling.casefold(): instead for spelling, instead in self._spellings.items()}
 
     @functools.cached_property
     def _pattern(self) -> re.Pattern[str] | None:

@@ -35,6 +35,9 @@ EVERYWHERE: Final = plain_all(personal.EVERYWHERE)
 #: What is personal in any event, whoever sent it.
 ANY: Final = EVERYWHERE | plain_all(personal.ANY)
 
+#: What is in a destination's answer: other people's data too, where one request carried several events.
+IN_ANSWERS: Final = ANY - plain_all(personal.ANSWERS)
+
 
 def keys_of(event: object, listed: Iterable[str]) -> frozenset[str]:
     """The personal keys of an event, as `plain` writes them: those listed for its source, and its own.
