@@ -69,7 +69,8 @@ class Cover:
 
     def _hiding(self, envelope: Mapping[str, Any], *requests: Any) -> Hiding:
         source, event = envelope.get("source"), envelope.get("event")
-        keys = keys_of(event, (*self._keys.get(str(source), personal.ANY), *_texts(envelope.get("personal"))))
+        listed = (*self._keys.get(str(source), personal.ANY), *_texts(envelope.get("personal")))
+        keys = keys_of(listed, event, envelope.get("raw"))
         # The subject is a person's id, and what is sent may know more of the person than the event itself.
         told = [{"userId": _subject_id(envelope)}, envelope.get("person"), event, envelope.get("raw"), list(requests)]
         return hiding(told, keys, self._pseudonym)

@@ -54,7 +54,8 @@ EVERYWHERE: Final = (
 KINDS: Final[dict[str, tuple[str, ...]]] = {
     # `newValue` and `oldValue` are the fields of a person that changed; `message` is the text of an SMS.
     "encharge": ("user", "endUserData", "form", "message", "newValue", "oldValue"),
-    "segment": ("traits", "externalIds", "device", "search"),
+    # `item` is what stands in a batch and is no event at all.
+    "segment": ("traits", "externalIds", "device", "search", "item"),
     "activity_sync": (
         *("to", "cc", "bcc", "from", "replyTo", "subject", "body", "plainTextBody", "attachments", "detail"),
         *("outcomeReason", "errors", "matchedIntentKey", "matchedPart", "customContext"),

@@ -49,11 +49,11 @@ def without(text: str, event: Mapping[str, Any], listed: Sequence[str] = ()) -> 
     if not listed and "pii" not in event:
         holds = tells(text, event, about_anybody)
     else:
-        keys = keys_of(event, listed) | ANY
+        keys = keys_of(listed, event) | ANY
         holds = tells(text, event, lambda key: plain(key) in keys)
     if not holds:
         return text
-    return hiding(event, keys_of(event, (*personal.ANY, *listed)), lambda _: HIDDEN).text(text)
+    return hiding(event, keys_of((*personal.ANY, *listed), event), lambda _: HIDDEN).text(text)
 
 
 def pseudonyms(secret: bytes) -> Callable[[str], str]:

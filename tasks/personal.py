@@ -12,6 +12,8 @@ LEAST_INSIDE: Final = 4
 #: Longer keys are nobody's words, and the memory of `plain` is not for them.
 _LONGEST_KEY: Final = 100
 _ALL_BUT_LETTERS: Final = re.compile(r"[\W_]+")
+#: What a field is called. A key of another look, below a personal one, may itself be what must not be told.
+_FIELD: Final = re.compile(r"[A-Za-z]+(?:[_ -][A-Za-z]+)*")
 
 
 def plain(key: str) -> str:
@@ -39,18 +41,21 @@ ANY: Final = EVERYWHERE | plain_all(personal.ANY)
 IN_ANSWERS: Final = ANY - plain_all(personal.ANSWERS)
 
 
-def keys_of(event: object, listed: Iterable[str]) -> frozenset[str]:
+def keys_of(listed: Iterable[str], *events: object) -> frozenset[str]:
     """The personal keys of an event, as `plain` writes them: those listed for its source, and its own.
 
-    Its own are the top-level array `pii`, which names keys (or paths, of which the last part counts).
+    Its own are the top-level array `pii`, which names keys (or paths, of which the last part counts). Of an event that
+    was converted, the original may have it.
     """
-    own = event.get("pii") if isinstance(event, dict) else None
-    named = [key for key in own if isinstance(key, str)] if isinstance(own, list) else []
+    own = [event["pii"] for event in events if isinstance(event, dict) and isinstance(event.get("pii"), list)]
+    named = [key for keys in own for key in keys if isinstance(key, str)]
     return EVERYWHERE | plain_all((*listed, *named, *(key.rpartition(".")[2] for key in named)))
 
 
 def told(value: Any, keys: frozenset[str], identifies: bool | None = None) -> Iterator[tuple[str, bool]]:
     """Every text, and number of four digits or more, under these keys, and whether it says who the person is.
+
+    Also each key below them that no field is called by.
 
     `identifies` None = the value is not under any of them.
     """
@@ -58,6 +63,8 @@ def told(value: Any, keys: frozenset[str], identifies: bool | None = None) -> It
         for key, item in value.items():
             name = plain(str(key))
             below = identifies is not None or name in keys
+            if identifies is not None and not _FIELD.fullmatch(str(key)) and (text := str(key).strip()):
+                yield text, False
             yield from told(item, keys, name in IDENTIFYING if below else None)
     elif isinstance(value, list | tuple):
         for item in value:
@@ -91,6 +98,8 @@ def tells(text: str, event: Mapping[str, Any], about: Callable[[str], bool]) -> 
         holder, under = pending.pop()
         for key, value in holder.items():
             kind = value.__class__
+            if under and not _FIELD.fullmatch(key) and _holds(folded, key.strip().casefold()):
+                return True
             if kind is str:
                 if (under or about(key)) and _holds(folded, value.strip().casefold()):
                     return True
