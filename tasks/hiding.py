@@ -195,22 +195,27 @@ class Hiding:
         return re.compile("|".join(map(re.escape, known)), re.IGNORECASE) if known else None
 
 
-def _spelled(value: str) -> set[str]:
+@functools.lru_cache(1024)
+def _spelled(value: str) -> frozenset[str]:
     """A text as requests, answers and error texts write it: escaped and encoded, also twice."""
     # Case-folding of a search knows one letter for one; and %C3%BC is not %C3%9C.
     words = {value, value.lower(), value.upper(), value.casefold(), value.title()}
     if all(word.isascii() and word.isalnum() for word in words):
-        return {value}
+        return frozenset({value})
     once = {write(word) for word in words for write in _WRITTEN}
-    return once | {write(word) for word in once for write in _WRITTEN}
+    return frozenset(once.union(write(word) for word in once for write in _WRITTEN))
+
+
+_encode: Final = json.JSONEncoder().encode
+_encode_readably: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _in_json(text: str) -> str:
-    return json.dumps(text)[1:-1]
+    return _encode(text)[1:-1]
 
 
 def _in_readable_json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+    return _encode_readably(text)[1:-1]
 
 
 def _in_python(text: str) -> str:
