@@ -191,9 +191,9 @@ _LIMITS: Final[dict[str, fields.Field[Any]]] = {
 }
 _PERSONAL_KEY: Final = validate.Regexp(r"^(?=.*[^\W_]).{1,100}$", error="Not a key: a text with a letter or digit.")
 _FLOW: Final[dict[str, fields.Field[Any]]] = {
-    "personal": fields.List(fields.String(validate=_PERSONAL_KEY), validate=validate.Length(1, 100)),
     "order": fields.Boolean(truthy={True}, falsy={False}),
     "when_full": fields.String(validate=validate.OneOf(["spool", "refuse"], error="Must be spool or refuse.")),
+    "personal": fields.List(fields.String(validate=_PERSONAL_KEY), validate=validate.Length(1, 100)),
 }
 _WEBHOOK: Final[dict[str, fields.Field[Any]]] = {
     "max_body_bytes": fields.Integer(strict=True, validate=validate.Range(1024, 64 * 1024 * 1024)),

@@ -35,6 +35,7 @@ HIDDEN: Final = "…"
 #: Nobody cuts a text shorter.
 _LEAST_CUT: Final = 80
 _HEX_DIGITS: Final = 12
+_PSEUDONYM: Final = re.compile(rf"""[\s"'\\]*person:[0-9a-f]{{{_HEX_DIGITS}}}[\s"'\\]*""")
 
 #: Like an e-mail address. Looked for only where a word begins: from each letter, a long word would take its square.
 _ADDRESS: Final = re.compile(r"(?<![\w.+-])[\w.+-]++(?:@|%40)[\w.-]+", re.IGNORECASE)
@@ -265,4 +266,5 @@ _KEY_IN_TEXT: Final = _key_pattern()
 
 
 def _key_and_nothing(match: re.Match[str]) -> str:
-    return match[1] + HIDDEN
+    """The key with … for its value; a hash that stands there already stays."""
+    return match[0] if _PSEUDONYM.fullmatch(match[0].removeprefix(match[1])) else match[1] + HIDDEN

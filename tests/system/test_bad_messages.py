@@ -67,10 +67,10 @@ def test_everything_unusable_ends_as_a_dead_letter_and_can_be_replayed(
     assert "source: Missing data for required field." in letters["invalid"]["error"]
     assert letters["bug"]["route"] == "raising"
     assert letters["poison"]["route"] == "killing"
-    shown = json.loads(router.command("dead", "show", letters["bug"]["id"], "--json"))
+    shown = json.loads(router.command("dead", "show", letters["bug"]["id"], "--reveal", "--json"))
     assert "handlers.py" in shown["traceback"]
     assert shown["envelope"]["event"]["event"] == "sms-sent"
-    undecodable = json.loads(router.command("dead", "show", letters["undecodable"]["id"], "--json"))
+    undecodable = json.loads(router.command("dead", "show", letters["undecodable"]["id"], "--reveal", "--json"))
     assert undecodable["raw"] == "\\xff\\xfe this is no message"
     router.assert_equation()
 
@@ -99,7 +99,8 @@ def test_everything_unusable_ends_as_a_dead_letter_and_can_be_replayed(
         "occurred_at": "2026-01-01T00:00:00Z",
         "event": {**good[0], "properties": {"number": "published"}},
     }
-    message = json.loads(json.loads(router.command("dead", "show", letters["invalid"]["id"], "--json"))["raw"])
+    shown = router.command("dead", "show", letters["invalid"]["id"], "--reveal", "--json")
+    message = json.loads(json.loads(shown)["raw"])
     message["properties"]["body_encoding"] = "utf-8"
     message["body"] = json.dumps([[envelope], {}, None])
     repaired.write_text(json.dumps(message))

@@ -42,7 +42,7 @@ def test_explained_is_what_is_sent(make_router: Callable[..., Router], tmp_path:
     by_number = {each["body"]["properties"]["number"]: each["body"] for each in sent}
     assert [by_number[number] for number in range(25)] == bodies
 
-    after = [json.loads(line) for line in router.command("explain", "--last", "100", "--json").splitlines()]
+    after = [json.loads(line) for line in router.command("explain", "--last", "100", "--reveal", "--json").splitlines()]
     found = [each["routes"][0]["requests"][0]["body"] for each in after]
     assert sorted(found, key=lambda body: body["properties"]["number"]) == bodies
     assert len(router.command("explain", "--last", "3", "--json").splitlines()) == 3

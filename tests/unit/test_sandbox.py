@@ -874,3 +874,19 @@ class TestActivityStream:
         """True is not 1 for somebody who looks at the field; an absent field with null is no change."""
         assert changed_fields({"a": 1}, {"a": True}) == {"a": {"newValue": True, "oldValue": 1}}
         assert changed_fields({"a": 1}, {"a": 1, "b": None}) == {}
+
+
+def test_without_being_asked_the_page_shows_nobody() -> None:
+    """How much arrived, when, and by which calls; nothing of what was sent, and no field's name."""
+    quiet = create_sandbox(reveal=False).test_client()
+    identify(quiet, email=EMAIL, userId="u-1", company="Acme", tags="vip")
+    assert quiet.put("/_sandbox/faults", json=[{"status": 400, "email": EMAIL, "body": EMAIL}]).status_code == 200
+    assert ingest(quiet, {"name": EMAIL, "user": {"email": EMAIL}}).status_code == 400
+    told = {name: quiet.get(f"/_sandbox/{name}").text for name in ("state", "events", "calls", "faults", "health")}
+
+    assert [word for word in (EMAIL, "u-1", "Acme", "vip", "company") if word in "".join(told.values())] == []
+    state, (call,) = json.loads(told["state"]), json.loads(told["calls"])["calls"]
+    assert (len(state["people"]), state["counts"]["accepted"]) == (1, 1)
+    assert state["people"][0]["fields"] == {"…": "…"}
+    assert (call["method"], call["status"]) == ("POST", 200)
+    assert json.loads(told["health"]) == {"status": "ok"}

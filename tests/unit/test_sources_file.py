@@ -43,6 +43,7 @@ sources:
     max_depth: 8
     order: false
     when_full: refuse
+    personal: [Shoe size, hobby]
 """
 
 
@@ -61,6 +62,7 @@ def test_good(tmp_path: Path) -> None:
         max_depth=8,
         order=False,
         when_full="refuse",
+        personal=("Shoe size", "hobby"),
     )
 
 
@@ -94,6 +96,7 @@ sources:
     max_depth: 1000
     order: "no"
     when_full: drop
+    personal: [ok, " "]
     secret_header: "X Key"
     colour: red
   other:
@@ -108,10 +111,11 @@ sources:
         "sources.yaml:9: sources.main.max_depth: Must be greater than or equal to 4 and less than or equal to 500.",
         "sources.yaml:10: sources.main.order: Not a valid boolean.",
         "sources.yaml:11: sources.main.when_full: Must be spool or refuse.",
-        "sources.yaml:12: sources.main.secret_header: Not a header's name.",
-        "sources.yaml:13: sources.main.colour: Unknown field.",
-        "sources.yaml:14: sources.other.kind: Missing data for required field.",
-        "sources.yaml:15: sources.other.secrets: Not a valid list.",
+        "sources.yaml:12: sources.main.personal.1: Not a key: a text with a letter or digit.",
+        "sources.yaml:13: sources.main.secret_header: Not a header's name.",
+        "sources.yaml:14: sources.main.colour: Unknown field.",
+        "sources.yaml:15: sources.other.kind: Missing data for required field.",
+        "sources.yaml:16: sources.other.secrets: Not a valid list.",
     ]
 
 
