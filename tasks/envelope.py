@@ -214,6 +214,11 @@ def encode(envelope: Envelope) -> bytes:
     return envelope.encoded
 
 
+def encode_part(fields: Mapping[str, Any]) -> str:
+    """Some of an envelope's fields as they stand within its JSON."""
+    return _to_json(dict(fields))[1:-1]
+
+
 def load(data: object) -> Envelope:
     """A decoded JSON value → Envelope.
 

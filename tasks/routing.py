@@ -62,10 +62,14 @@ class Route:
             return tuple(self.handler(envelope) or ())
         if self.action is None or self.mapping is None:
             raise MappingFailed("the route has neither an action nor a handler")
-        filled = checked(self.action, self.mapping.resolve(envelope.view))
+        filled = {**self._given(envelope), **checked(self.action, self.mapping.resolve(envelope.view))}
         if loop.is_echo(envelope, self.action.name, filled):
             return ()
         return self.action.requests(loop.marked(envelope, self.action.name, filled))
+
+    def _given(self, envelope: Envelope) -> dict[str, str]:
+        facts = {"occurred_at": envelope.occurred_at, "delivery": f"{envelope.id}:{self.name}"}
+        return {field: facts[fact] for field, fact in self.action.given.items()} if self.action else {}
 
 
 @dataclasses.dataclass(frozen=True)
