@@ -30,6 +30,7 @@ class Row:
 
     number: int  #: from 1, broken ones counted
     line: int  #: in the file, from 1
+    until: int  #: the last line that was skipped with it, where it is broken
     value: dict[str, Any] | None  #: None = it is broken
     error: str = ""  #: what is wrong with it; quotes nothing of it
     size: int = 0  #: in characters
@@ -48,16 +49,16 @@ def rows(chunks: Iterable[bytes], most_depth: int) -> Iterator[Row]:
         number, line = number + 1, text.line
         found = _read(text, most_depth)
         if isinstance(found, str):
-            yield Row(number, line, None, found)
             text.to_next_row()
+            yield Row(number, line, max(line, text.line - 1), None, found)
             in_list = in_list and not text.ends_with("]")
         else:
             value, end = found
             size = end - text.at
             text.go(end)
-            yield Row(number, line, value, size=size)
+            yield Row(number, line, line, value, size=size)
     if in_list:
-        yield Row(number + 1, text.line, None, "the file ends before its list does; is it complete?")
+        yield Row(number + 1, text.line, text.line, None, "the file ends before its list does; is it complete?")
 
 
 class _Text:

@@ -18,7 +18,7 @@ from tasks.memory import share_used
 from tasks.queue import Queue
 
 #: Rows taken in one call, which nobody else of Redis' clients may be kept waiting by.
-_PIECE: Final = 250
+MOST_AT_ONCE: Final = 250
 _PIECE_SIZE: Final = 512 * 1024
 _AGAIN_S: Final = 0.5
 
@@ -31,6 +31,7 @@ class Bad:
 
     row: int
     line: int
+    until: int  #: the last line that belongs to it, as far as that can be seen
     reason: str  #: names fields, never values
 
 
@@ -62,8 +63,8 @@ class Importer:
     progress: ImportProgress
     client: Any  #: the ledger's Redis, asked how full it is
     memory_mark: float  #: share of Redis' memory from which the import waits
-    most: int  #: events that `queue` takes at all
     waits: Callable[[str, float], None]
+    most: int = MOST_AT_ONCE  #: events taken in one call
 
     def before(self, feed: Feed) -> Progress:
         """How far earlier runs went."""
@@ -72,11 +73,12 @@ class Importer:
     def run(self, feed: Feed, chunks: Iterator[bytes], behind: int, report: Callable[[Sequence[Bad]], None]) -> Counts:
         """Take the rows behind that one; `chunks` are the feed's. Raises NoFeed."""
         counts, pressure, last = Counts(), Pressure(), behind
-        for piece in pieces(self.source, feed.sha256, chunks, behind):
+        self._note(feed, last, done=False)
+        for piece in pieces(self.source, feed.sha256, chunks, behind, self.most):
             self._wait_for_memory(pressure)
             counts.bad += len(piece.bad)
             report(piece.bad)
-            for events in _slices(piece.events, min(self.most, _PIECE)):
+            for events in _slices(piece.events, self.most):
                 fresh = self._patiently(lambda events=events: self.queue.accept(events))  # type: ignore[misc]
                 counts.taken += sum(fresh)
                 counts.duplicates += len(fresh) - sum(fresh)
@@ -107,14 +109,14 @@ class Importer:
                 self.waits("Redis does not answer", _AGAIN_S)
 
 
-def pieces(source: Source, sha256: str, chunks: Iterator[bytes], behind: int = 0) -> Iterator[Piece]:
-    """A feed's rows behind that one as events, some at a time."""
+def pieces(source: Source, sha256: str, chunks: Iterator[bytes], behind: int, most: int) -> Iterator[Piece]:
+    """A feed's rows behind that one as events, so many rows at a time at most."""
     waiting: list[Row] = []
     size = 0
     for row in islice(rows(chunks, source.max_depth), behind, None):
         waiting.append(row)
         size += row.size
-        if len(waiting) == _PIECE or size >= _PIECE_SIZE:
+        if len(waiting) == most or size >= _PIECE_SIZE:
             yield _piece(source, sha256, waiting)
             waiting, size = [], 0
     if waiting:
@@ -130,7 +132,7 @@ def _piece(source: Source, sha256: str, taken: Sequence[Row]) -> Piece:
             if isinstance(each, Envelope):
                 events.append(each)
             else:
-                bad.append(Bad(row.number, row.line, each.error))
+                bad.append(Bad(row.number, row.line, row.until, each.error))
     return Piece(taken[-1].number, list(source.ordered(events)), bad)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from app.feed import Feed, NoFeed, measured
-from app.feeding import Counts, Importer, pieces
+from app.feeding import MOST_AT_ONCE, Counts, Importer, pieces
 from app.source import Source
 from app.sources import activatepro as activatepro_source
 from cli.connection import open_connection
@@ -110,8 +110,8 @@ def _importer(environ: dict[str, str], settings: Settings, source: Source) -> Im
         ImportProgress(ledger.client),
         ledger.client,
         settings.redis_high_water * _BELOW_HIGH_WATER,
-        most,
         lambda _why, seconds: sleep(seconds),
+        min(most, MOST_AT_ONCE),
     )
 
 
@@ -125,7 +125,7 @@ def _imported(
     found = {"file": str(path), "source": source.name, "behind": behind, "at": before.at if before else ""}
     if before and before.done:
         return {**found, **vars(Counts()), "done_before": True, "report": None}
-    to = Report(report or Path(f"{path}.rejected.jsonl"), path, behind)
+    to = Report(report or Path(f"{path}.rejected.jsonl"), path, resumed=bool(before and before.at))
     with _progress(feed) as (chunks, waits):
         if importer is None:
             counts = _looked_at(source, feed, chunks, to if report else None)
@@ -137,7 +137,7 @@ def _imported(
 
 def _looked_at(source: Source, feed: Feed, chunks: Iterator[bytes], to: "Report | None") -> Counts:
     counts = Counts()
-    for piece in pieces(source, feed.sha256, chunks):
+    for piece in pieces(source, feed.sha256, chunks, 0, MOST_AT_ONCE):
         counts.rows = piece.last
         counts.taken += len(piece.events)
         counts.bad += len(piece.bad)

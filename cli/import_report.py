@@ -1,4 +1,4 @@
-"""The bad rows of imported files, as JSON lines: {"file", "row", "line", "reason"}."""
+"""The bad rows of imported files, as JSON lines: {"file", "row", "line", "until", "reason"}."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from cli.incoming_events import Unusable
 class Report:
     """Bad rows as JSON lines; made when there is one. What an earlier run reported is not reported again."""
 
-    def __init__(self, path: Path, feed: Path, behind: int) -> None:
+    def __init__(self, path: Path, feed: Path, *, resumed: bool) -> None:
         self.path = path
         self._file = feed.name
-        self._last = self._reported() if behind else 0
+        self._last = self._reported() if resumed else 0
 
     def add(self, bad: Sequence[Bad]) -> None:
         """Write them down. Ends the command when that cannot be done."""
