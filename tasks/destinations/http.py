@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from tasks.errors import (
@@ -105,16 +106,17 @@ class Http:
                 return Response(
                     answer.status_code, dict(answer.headers), content[:KEPT_BODY].decode("utf-8", "replace")
                 )
-        except requests.Timeout as error:
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise DestinationUnavailable(f"timed out ({type(error).__name__})") from None
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise DestinationUnavailable(f"could not be reached ({type(error).__name__})") from None
 
 
 def _read(answer: requests.Response, deadline: float) -> bytes:
     # The read time-out runs between two bytes; a destination that drips its body must not hold a thread for ever.
+    # Nor may a chunk be waited for until it is full: read1 gives what is there.
     content = b""
-    for chunk in answer.iter_content(8192):
+    while chunk := answer.raw.read1(8192, decode_content=True):
         content += chunk
         if time.monotonic() > deadline:
             answer.close()
