@@ -13,6 +13,21 @@ _JSON_TYPES: Final = frozenset({"application/json", "text/json"})
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number too large")
+    return number
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+#: JSON as RFC 8259 has it: no NaN, no number that becomes infinite. Raises ValueError, or RecursionError.
+DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+
+
 def read(incoming: Incoming, max_bytes: int) -> bytes:
     """The JSON body, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
     media_type = incoming.header("CONTENT_TYPE").partition(";")[0].strip().lower()
@@ -27,7 +42,7 @@ def read_any(incoming: Incoming, max_bytes: int) -> bytes:
     if encoding not in {"", "identity", "gzip"}:
         raise Refusal(415, "unsupported_encoding", "Content-Encoding must be gzip, or absent")
     body = incoming.read(max_bytes)
-    return _unpacked(body, max_bytes) if encoding == "gzip" else body
+    return unpacked(body, max_bytes) if encoding == "gzip" else body
 
 
 def parse(body: bytes, max_depth: int) -> Any:
@@ -39,24 +54,14 @@ def parse(body: bytes, max_depth: int) -> Any:
     if deeper_than(text, max_depth):
         raise Refusal(400, "too_deep", f"the body is nested deeper than {max_depth}")
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         place = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise Refusal(400, "invalid_json", f"the body is not JSON{place}") from None
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError("a number too large")
-    return number
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unpacked(body: bytes, max_bytes: int) -> bytes:
+def unpacked(body: bytes, max_bytes: int) -> bytes:
+    """Gzip → what is in it. Raises Refusal: 413 or 400."""
     unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         content = unpacker.decompress(body, max_bytes + 1)

@@ -5,7 +5,7 @@ Flask's own work on a request would cost more than ours does (docs/adr/0007-acce
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -33,22 +33,31 @@ class Answer:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-#: (request, path behind the door's prefix) → answer. Raises Refusal.
+#: (request, path behind the door's prefix) → answer. Raises Refusal. A door whose senders expect refusals in a form of
+#: their own has a method `refused` as well; what it must not do is raise.
 Door = Callable[[Incoming, str], Answer]
+Refused = Callable[[Refusal, Incoming], Answer]
+
+
+def plainly(refusal: Refusal, _: Incoming) -> Answer:
+    """A refusal as senders get it who expect no form of their own."""
+    return Answer(refusal.status, refusal.answer, refusal.headers)
 
 
 class Doors:
     """WSGI application: each path prefix has its door, everything else is the next application's."""
 
     def __init__(self, doors: Mapping[str, Door], otherwise: Wsgi) -> None:
-        self._doors = tuple(doors.items())
+        self._doors: Sequence[tuple[str, Door, Refused]] = [
+            (prefix, door, getattr(door, "refused", plainly)) for prefix, door in doors.items()
+        ]
         self._otherwise = otherwise
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
-        for prefix, door in self._doors:
+        for prefix, door, refused in self._doors:
             if environ.get("PATH_INFO", "").startswith(prefix):
-                answer = _answer(door, Incoming(environ), prefix)
+                answer = _answer(door, refused, Incoming(environ), prefix)
                 break
         else:
             return self._otherwise(environ, start_response)
@@ -58,15 +67,24 @@ class Doors:
         return [content]
 
 
-def _answer(door: Door, incoming: Incoming, prefix: str) -> Answer:
+def _answer(door: Door, refused: Refused, incoming: Incoming, prefix: str) -> Answer:
+    """What the door answers, or how it refuses; our own mistakes are a refusal too."""
     try:
         return door(incoming, incoming.path[len(prefix) :])
-    except Refusal as refusal:
-        log.info("request.refused", door=prefix, status=refusal.status, code=refusal.code, source=refusal.source)
-        return Answer(refusal.status, refusal.answer, refusal.headers)
+    except Refusal as caught:
+        refusal = caught
+        log.info(
+            "request.refused",
+            door=prefix,
+            status=refusal.status,
+            code=refusal.code,
+            source=refusal.source,
+            request_id=incoming.request_id,
+        )
     except Exception:
-        log.exception("request.failed", door=prefix)
-        return Answer(500, {"code": "bug", "message": "the router failed; nothing was taken, send it again"})
+        log.exception("request.failed", door=prefix, request_id=incoming.request_id)
+        refusal = Refusal(500, "bug", "the router failed; send it again")
+    return refused(refusal, incoming)
 
 
 def not_taken(error: QueueFull | QueueUnavailable, full: int) -> Refusal:

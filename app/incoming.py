@@ -10,6 +10,9 @@ from app.source import Refusal
 class Incoming:
     """One request."""
 
+    #: The sender's own name of the request, where the door's protocol has one: for the log, and for answers.
+    request_id: str | None = None
+
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._environ = environ
         self.method: str = environ["REQUEST_METHOD"]
