@@ -128,13 +128,13 @@ class Leases:
             return float(self._client.get(f"{self._keys}since"))
 
     def heard(self, consumer: str) -> list[str]:
-        """This consumer lives. Gives all that do."""
+        """Note that a consumer lives. Gives all that do."""
         with _answering():
             found = self._scripts["heard"](keys=[f"{self._keys}consumers"], args=[consumer, self._lease_us])
         return [each.decode() for each in found]
 
     def leave(self, consumer: str) -> None:
-        """This consumer ends, as it was told."""
+        """Note that a consumer ends, as it was told."""
         with _answering():
             self._client.zrem(f"{self._keys}consumers", consumer)
 

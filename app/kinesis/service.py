@@ -4,8 +4,7 @@ API: https://docs.aws.amazon.com/kinesis/latest/APIReference/Welcome.html. A sha
 second to all its readers together, and 10,000 records or 10 MB a call; an iterator lives for 5 minutes.
 """
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from app.kinesis.errors import IteratorExpired, PositionRefused, StreamFailed, StreamGone, Throttled
-from app.kinesis.shards import Shard
+from app.kinesis.shards import Read, Record, Shard
 from app.kinesis.stream import Stream
 
 #: Records of one call: few enough that the process holds little of a stream that is far behind.
@@ -31,25 +30,6 @@ _ERRORS: Final[dict[str, type[StreamFailed]]] = {
     "KMSThrottlingException": Throttled,
     "ThrottlingException": Throttled,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """One record of a shard."""
-
-    sequence: str
-    data: bytes
-    arrived_at: datetime
-
-
-@dataclasses.dataclass(frozen=True)
-class Read:
-    """One answer of GetRecords."""
-
-    records: Sequence[Record]
-    next: str | None  #: the next iterator; None = the shard is closed, and this is its end
-    behind_ms: int
-    children: Sequence[Shard] = ()  #: of a shard that has been read to its end
 
 
 class Service:
@@ -114,9 +94,7 @@ class Service:
 
     def _iterator(self, shard: str, kind: str, **position: Any) -> str:
         with _plain():
-            answer = self._client.get_shard_iterator(
-                ShardId=shard, ShardIteratorType=kind, **self._stream, **position
-            )
+            answer = self._client.get_shard_iterator(ShardId=shard, ShardIteratorType=kind, **self._stream, **position)
         iterator: str = answer["ShardIterator"]
         return iterator
 

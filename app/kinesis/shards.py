@@ -7,6 +7,7 @@ child, so a child is read only when its parents have been read to their end
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +16,25 @@ class Shard:
 
     id: str
     parents: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One record of a shard."""
+
+    sequence: str
+    data: bytes
+    arrived_at: datetime  #: in UTC
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """One answer of the stream."""
+
+    records: Sequence[Record]
+    next: str | None  #: the next iterator; None = the shard is closed, and this is its end
+    behind_ms: int
+    children: Sequence[Shard] = ()  #: of a shard that has been read to its end
 
 
 @dataclasses.dataclass(frozen=True)
