@@ -122,13 +122,13 @@ class RouterCollector(Collector):
             told = {
                 "lag_seconds": stream.lag_s,
                 "checkpoint_age_seconds": stream.checkpoint_age_s,
-                "consumers": stream.consumers,
-                "records_total": stream.records,
-                "rejected_total": stream.rejected,
+                "consumers": float(stream.consumers),
+                "records_total": float(stream.records),
+                "rejected_total": float(stream.rejected),
             }
-            for name, number in told.items():
-                if number is not None:
-                    families[f"event_router_kinesis_{name}"].add_metric([stream.source], number)
+            for name, value in told.items():
+                if value is not None:
+                    families[f"event_router_kinesis_{name}"].add_metric([stream.source], value)
         share = {} if self._pressure.share is None else {"redis_memory_share": self._pressure.share}
         return {**sizes, **self._workers(), "redis_up": 1, **share}
 

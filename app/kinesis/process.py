@@ -13,6 +13,7 @@ import structlog
 from app import records
 from app.configuration import PATIENT_S, configuration, web_ledger
 from app.intake import Intake
+from app.kinesis.aggregated import parts
 from app.kinesis.consumer import MOST_SHARDS, Consumer, StreamReplaced
 from app.kinesis.errors import StreamFailed
 from app.kinesis.leases import Leases
@@ -93,7 +94,11 @@ def _consumer(settings: Settings, source: Source, ledger: Ledger, intake: Intake
     stream = source.kinesis.name
 
     def events(shard: str, record: Record) -> Sequence[Envelope | Rejected]:
-        return records.events(record.data, source, record.arrived_at, f"kinesis:{stream}:{shard}:{record.sequence}")
+        place = f"kinesis:{stream}:{shard}:{record.sequence}"
+        packed = parts(record.data)
+        names = [place] if len(packed) == 1 else [f"{place}:{number}" for number in range(len(packed))]
+        each = zip(packed, names, strict=True)
+        return [event for data, name in each for event in records.events(data, source, record.arrived_at, name)]
 
     try:
         service = Service(source.kinesis, MOST_SHARDS + 4)

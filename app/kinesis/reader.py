@@ -60,18 +60,26 @@ class Doing:
 class Reader:
     """Reads one shard until it ends, the lease is lost, or it is told to stop; then gives the lease back."""
 
-    def __init__(self, doing: Doing, shard: str, owner: str, checkpoint: str, leased_at: float) -> None:
+    def __init__(
+        self,
+        doing: Doing,
+        shard: str,
+        owner: str,
+        checkpoint: str,
+        leased_at: float,
+        told: threading.Event | None = None,
+    ) -> None:
         """`leased_at` = on the monotonic clock, before the lease was asked for; `checkpoint` "" = none."""
         self.shard = shard
         self.owner = owner
         self.leased_at = leased_at  #: set anew by whoever renews
-        self.told = threading.Event()  #: to stop
+        self.told = told or threading.Event()  #: to stop
         self._doing = doing
         self._checkpoint = checkpoint
         self._iterator: str | None = None
         self._behind_ms: int | None = None
         self._read_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name=f"kinesis-{shard}", daemon=True)
+        self._thread = threading.Thread(target=self.run, name=f"kinesis-{shard}", daemon=True)
 
     def start(self) -> None:
         """Begin, in a thread of its own."""
@@ -94,7 +102,8 @@ class Reader:
         silent_s = time.monotonic() - self._read_at
         return self._behind_ms + (int(silent_s * 1000) if silent_s > _SILENT_S + self._doing.poll_s else 0)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Read until it is over."""
         log.info("kinesis.shard_taken", shard=self.shard)
         try:
             self._read_on()
