@@ -46,6 +46,7 @@ class Intake:
         return [fresh for piece in _pieces(events) for fresh in self._take(source, piece)]
 
     def _take(self, source: Source, events: Sequence[Envelope | Rejected]) -> list[bool]:
+        events = source.marked(events)
         good = source.ordered([event for event in events if isinstance(event, Envelope)])
         bad = [event for event in events if isinstance(event, Rejected)]
         taken = iter(self.accept(good) if good else ())

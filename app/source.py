@@ -76,6 +76,7 @@ class Source:
     order: bool = True  #: whether events of one subject are worked in their order
     when_full: str = "spool"  #: or "refuse": what happens to events while Redis is full
     kinesis: Stream | None = None  #: where its events are read too; then it may have no secrets, and nobody can post
+    personal: tuple[str, ...] = ()  #: keys about a person, beside those of its kind
 
     @cached_property
     def _known(self) -> tuple[bytes, ...]:
@@ -90,6 +91,15 @@ class Source:
         if self.order:
             return envelopes
         return [dataclasses.replace(envelope, subject=None) for envelope in envelopes]
+
+    def marked(self, events: Sequence[Envelope | Rejected]) -> Sequence[Envelope | Rejected]:
+        """The events with the keys that this source adds to those about a person."""
+        return [self._marked(event) for event in events] if self.personal else events
+
+    def _marked(self, event: Envelope | Rejected) -> Envelope | Rejected:
+        if isinstance(event, Envelope):
+            return dataclasses.replace(event, personal=self.personal)
+        return dataclasses.replace(event, envelope=dataclasses.replace(event.envelope, personal=self.personal))
 
     def verify(self, header: Callable[[str], str], parameter: Callable[[str], str]) -> None:
         """Let a request pass that knows one of our secrets, in any of the places where senders can put it.
@@ -174,7 +184,9 @@ _LIMITS: Final[dict[str, fields.Field[Any]]] = {
     "max_depth": fields.Integer(strict=True, validate=validate.Range(4, 500)),
     "trusted_proxies": fields.Integer(strict=True, validate=validate.Range(0, 10)),
 }
+_PERSONAL_KEY: Final = validate.Regexp(r"^(?=.*[^\W_]).{1,100}$", error="Not a key: a text with a letter or digit.")
 _FLOW: Final[dict[str, fields.Field[Any]]] = {
+    "personal": fields.List(fields.String(validate=_PERSONAL_KEY), validate=validate.Length(1, 100)),
     "order": fields.Boolean(truthy={True}, falsy={False}),
     "when_full": fields.String(validate=validate.OneOf(["spool", "refuse"], error="Must be spool or refuse.")),
 }
@@ -273,8 +285,9 @@ def _source(
     if variables and not any(environ.get(variable, "").strip() for variable in variables):
         text = f"none of {', '.join(variables)} is set in the environment; anyone could send"
         problems.append(file.problem(("sources", name, key), text))
-    if "allowed_origins" in entry:
-        entry["allowed_origins"] = tuple(entry["allowed_origins"])
+    for several in ("allowed_origins", "personal"):
+        if several in entry:
+            entry[several] = tuple(entry[several])
     if kind.write_keys:
         keys = {each: environ.get(variable, "").strip() for each, variable in named.items()}
         return Source(name, kind.unwrap, write_keys={each: value for each, value in keys.items() if value}, **entry)

@@ -1,6 +1,7 @@
 """Every setting of the router, declared once with its meaning; whatever is wrong is reported all at once."""
 
 import dataclasses
+import hmac
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -326,6 +327,13 @@ class Settings:
         _text,
         secret=True,
     )
+    pseudonym_key: str = setting(
+        "PSEUDONYM_KEY",
+        "Key of the hashes that stand for people where commands hide them; if not set, one made of ENCHARGE_WRITE_KEY, "
+        "and without that a new one for each run.",
+        _text,
+        secret=True,
+    )
     log_level: str = setting("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR.", _log_level, "INFO")
     log_format: str = setting("LOG_FORMAT", "json or console.", _log_format, "json")
 
@@ -333,6 +341,14 @@ class Settings:
     def api_key(self) -> str:
         """The key for Encharge's REST API."""
         return self.encharge_api_key or self.encharge_write_key
+
+    @property
+    def pseudonym_secret(self) -> bytes:
+        """The key of people's hashes; empty when nothing is set to make one of."""
+        if self.pseudonym_key or not self.encharge_write_key:
+            return self.pseudonym_key.encode()
+        # Not the write key itself: who knows some people's addresses and hashes could test guesses of it.
+        return hmac.digest(self.encharge_write_key.encode(), b"event-router pseudonyms", "sha256")
 
     @property
     def broker(self) -> str:

@@ -171,7 +171,7 @@ def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishin
         deliverer.work(ids, f"{worker}:{os.getpid()}:{next(claims)}")
 
     # Its message is the only copy: acknowledged when it is in the ledger. Run twice, its ids are duplicates.
-    @app.task(name=PUBLISH_TASK, shared=False, acks_late=True)
+    @app.task(name=PUBLISH_TASK, shared=False, acks_late=True, Request="tasks.consumer:Request")
     def publish(*events: Any, **named: Any) -> None:
         published.take([*events, *named.values()])
 

@@ -15,13 +15,9 @@ from typing import Any, Final
 from app.source import Refusal
 from app.sources import activity_sync_v0
 from tasks.envelope import Envelope, Rejected, rfc3339, without_addresses
+from tasks.hiding import without
 
 FORMAT: Final = "activity_sync"
-#: Keys whose values are about a person; an event's own `pii` names more.
-PERSONAL: Final = (
-    *("recipient", "to", "cc", "bcc", "from", "replyTo", "sender", "subject", "body", "plainTextBody", "attachments"),
-    *("detail", "outcomeReason", "errors", "matchedIntentKey", "matchedPart", "customContext", "email", "phone"),
-)
 
 _MOST_EVENTS: Final = 2500
 _MOST_OF_A_KIND: Final = 100
@@ -116,7 +112,9 @@ def _check(event: Json) -> None:
 def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: str) -> Rejected:
     """What comes again is known by its content: there is no more to it than that it was kept."""
     kind = event.get("kind")
-    kind = without_addresses(kind) if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
+    kind = (
+        without(without_addresses(kind), event) if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
+    )
     envelope = Envelope(
         id=_hashed(source, [event]),
         source=source,
@@ -132,7 +130,7 @@ def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: 
 
 
 def _envelope(source: str, event: dict[str, Any], raw: Any, received_at: datetime, delivery: str | None) -> Envelope:
-    kind = without_addresses(event["kind"])
+    kind = without(without_addresses(event["kind"]), event)
     occurred_at = _time(event.get("timestamp"))
     person = person_of(event)
     named = next((person[key] for key in ("userId", "email", "phone") if key in person), None)
