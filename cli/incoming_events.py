@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -15,6 +15,7 @@ from app.sources import activatepro, activity_sync, encharge, segment
 from config.yaml_file import read
 from tasks.envelope import Envelope, Rejected, load
 from tasks.errors import InvalidEnvelope
+from tasks.message import message, view
 
 #: Deepest nesting that any source takes.
 _MOST_DEPTH: Final = 500
@@ -158,10 +159,18 @@ def one_object(file: BinaryIO) -> dict[str, Any]:
 
 
 def looked_at(event: dict[str, Any]) -> dict[str, Any]:
-    """What triggers and mappings see of an event: of an envelope its view, else the event as it is."""
-    if not event.keys() >= _ENVELOPE_KEYS:
-        return event
+    """What routes see of an event: of an envelope that; else the event as it is, with `message` where it is about one.
+
+    Raises Unusable when it looks like an envelope and is none.
+    """
+    if event.keys() >= _ENVELOPE_KEYS:
+        try:
+            return view(load(event))
+        except InvalidEnvelope as error:
+            raise Unusable(f"the envelope is invalid: {error}") from None
     try:
-        return load(event).view
-    except InvalidEnvelope as error:
-        raise Unusable(f"the envelope is invalid: {error}") from None
+        found = Intake({}, None, None, datetime.now(UTC)).envelopes(event)
+    except Refusal:
+        found = ()
+    told = message(found[0]) if len(found) == 1 and isinstance(found[0], Envelope) else None
+    return event if told is None else {**event, "message": told}

@@ -78,8 +78,13 @@ class Envelope:
         return _to_json(data).encode("ascii")
 
     @functools.cached_property
+    def notes(self) -> dict[str, Any]:
+        """What later stages found out about the event and want to find again; no part of it."""
+        return {}
+
+    @functools.cached_property
     def view(self) -> dict[str, Any]:
-        """What triggers and mappings see: the event's own fields, and `envelope` with ours."""
+        """The event's own fields, and `envelope` with ours; what routes see of it is in tasks/message.py."""
         return {
             **self.event,
             "envelope": {
