@@ -60,7 +60,8 @@ class Run:
             "delivered + dead is not all records": self.delivered + self.dead == self.records,
             "dead letters are not the broken records": self.dead == self.broken,
             "delivered are not the good records": self.delivered == good,
-            "what was sent again is not what is a duplicate": self.duplicates == self.sent_again,
+            # More are: what Redis took but did not say in time is spooled too, and known when it is drained.
+            "what was sent again is no duplicate": self.duplicates >= self.sent_again,
             "lost": not self.lost,
             "delivered twice": not self.doubled,
             "an answer took too long": self.answer_s < MOST_S,
@@ -95,7 +96,12 @@ def run(router: Router, count: int, size: int, *, first: int = 0, twice_every: i
         after = router.counts("source", "encharge")
         return {state: after[state] - before.get(state, 0) for state in after}
 
-    wait(lambda: counted().get("waiting", 0) == 0, 30 + count / 50, "all have ended")
+    def all_ended() -> bool:
+        # What is spooled is in no count yet.
+        now = counted()
+        return now.get("waiting", 0) == 0 and now.get("delivered", 0) + now.get("dead", 0) >= count
+
+    wait(all_ended, 30 + count / 50, "all have ended")
     seconds = time.monotonic() - begun
     ended, arrivals = counted(), router.arrivals()
     good = [str(number) for number in range(first, first + count) if number % BROKEN_EVERY]

@@ -293,10 +293,10 @@ def test_a_request_that_fails_in_the_middle_comes_again(ledger: Ledger) -> None:
     records = [json.dumps({**TRACK, "messageId": f"m{number}"}).encode() for number in range(600)]
 
     assert refused(post(client, records)) == (503, "queue_unavailable")
-    assert counts(ledger, name="segment") == {"accepted": 250, "waiting": 250}
+    assert counts(ledger, name="segment") == {"accepted": 100, "waiting": 100}
     taken(client, *records)
-    assert counts(ledger, name="segment") == {"accepted": 850, "waiting": 600, "duplicate": 250}
-    assert queue.calls == 5
+    assert counts(ledger, name="segment") == {"accepted": 700, "waiting": 600, "duplicate": 100}
+    assert queue.calls == 8
 
 
 @pytest.mark.parametrize(
@@ -362,9 +362,9 @@ class Counting(RedisQueue):
         self.accept = accept
 
 
-@pytest.mark.parametrize(("size", "number", "calls"), [(10, 501, 3), (100_000, 11, 3), (600_000, 2, 2)])
+@pytest.mark.parametrize(("size", "number", "calls"), [(10, 201, 3), (100_000, 11, 3), (600_000, 2, 2)])
 def test_redis_gets_bounded_pieces(ledger: Ledger, size: int, number: int, calls: int) -> None:
-    """At most 250 events and 512 KiB at a time, or one event that is larger."""
+    """At most 100 events and 512 KiB at a time, or one event that is larger."""
     queue = Counting(ledger)
     client = create_app(SOURCES, queue, ledger).test_client()
     events = [{**TRACK, "messageId": f"m{each}", "properties": {"text": "x" * size}} for each in range(number)]
@@ -373,7 +373,7 @@ def test_redis_gets_bounded_pieces(ledger: Ledger, size: int, number: int, calls
 
     assert len(queue.calls) == calls
     assert sum(events for events, _ in queue.calls) == number
-    assert all(events <= 250 and (size <= 512 * 1024 or events == 1) for events, size in queue.calls)
+    assert all(events <= 100 and (size <= 512 * 1024 or events == 1) for events, size in queue.calls)
 
 
 WEIRD = "\ud800\x00\uffff" + "\U0001f4a9" * 300
