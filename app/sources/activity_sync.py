@@ -206,8 +206,11 @@ def _addressed(value: Any) -> dict[str, str]:
     """The one address in a text or list of texts, as what it is; {} when there is none, or several."""
     texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     texts = [text for text in texts if isinstance(text, str) and len(text) <= _MOST_OF_AN_ADDRESS]
-    if len(texts) == 1 and (phone := _phone(texts[0])):
-        return {"phone": phone}
+    if len(texts) == 1:
+        if email := _email(texts[0]):
+            return {"email": email}
+        if phone := _phone(texts[0]):
+            return {"phone": phone}
     addresses = {_email(address) for _, address in getaddresses(texts)}
     only = addresses.pop() if len(addresses) == 1 else None
     return {"email": only} if only else {}
