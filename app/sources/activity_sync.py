@@ -179,15 +179,18 @@ def _hashed(source: str, content: list[Any]) -> str:
 
 
 def person_of(event: Json) -> dict[str, str]:
-    """What names the person, as far as the event itself says: customContext first, then whom the message is to or from.
+    """What names the person, as far as the event itself says: customContext, else whom the message is to or from.
 
+    Never both: a flow that is about one person may write to another, and all its events carry the same customContext.
     More than one recipient name nobody. E-mail addresses in small letters, phone numbers as digits.
     """
     data = _inner(event, "data")
-    found = _addressed(data.get("recipient")) or _addressed(data.get("to"))
+    found = (
+        _in_context(_inner(event, "customContext")) or _addressed(data.get("recipient")) or _addressed(data.get("to"))
+    )
     if not found and str(event["kind"]).startswith("inbound"):
         found = _addressed(data.get("sender"))
-    return {**found, **_in_context(_inner(event, "customContext"))}
+    return found
 
 
 def _in_context(context: Json) -> dict[str, str]:
