@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from builders import EMAIL, REPOSITORY
 
-from app.sources import KINDS, activity_sync, segment
+from app.sources import KINDS, segment
 from tasks import routing
 from tasks.envelope import Envelope
 from tasks.message import message
@@ -110,7 +110,7 @@ def test_no_text_of_a_message_is_sent() -> None:
         known = dataclasses.replace(envelope, person={"userId": "u-1"})
         sent = json.dumps([dataclasses.asdict(each) for route in ROUTES.match(known) for each in route.requests(known)])
         data = envelope.event["data"]
-        for key in activity_sync.PERSONAL:
+        for key in KINDS["activity_sync"].personal:
             assert not (data.get(key) and json.dumps(data[key]) in sent), key
 
 
