@@ -9,6 +9,7 @@ KINDS: Final[dict[str, Kind]] = {
     "encharge": Kind(encharge.unwrap),
     "segment": Kind(write_keys=True),
     "segment_webhook": Kind(segment.unwrap_webhook, signed=True),
-    "activity_sync": Kind(activity_sync.unwrap, personal=activity_sync.PERSONAL),
-    "activatepro": Kind(activatepro.unwrap, personal=activatepro.PERSONAL),
+    "segment_stream": Kind(segment.unwrap_webhook, several=True),
+    "activity_sync": Kind(activity_sync.unwrap, several=True, personal=activity_sync.PERSONAL),
+    "activatepro": Kind(activatepro.unwrap, several=True, personal=activatepro.PERSONAL),
 }

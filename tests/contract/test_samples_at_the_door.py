@@ -30,7 +30,8 @@ def ledger() -> Ledger:
 
 @pytest.fixture
 def client(ledger: Ledger) -> FlaskClient:
-    sources = {kind: Source(kind, KINDS[kind].unwrap, (SECRET,)) for kind in ("activity_sync", "activatepro")}
+    kinds = {kind: KINDS[kind] for kind in ("activity_sync", "activatepro")}
+    sources = {name: Source(name, kind.unwrap, (SECRET,), several=kind.several) for name, kind in kinds.items()}
     return create_app(sources, RedisQueue(ledger), ledger).test_client()
 
 
