@@ -9,7 +9,7 @@ import pytest
 from peer import OK, Came, Peer, Reply, serving
 
 from tasks.action import Request
-from tasks.destinations.batches import Batches
+from tasks.destinations.batches import AT_ONCE, Batches
 from tasks.destinations.http import Http
 from tasks.destinations.segment import Segment
 from tasks.errors import DestinationRejected, DestinationThrottled, DestinationUnavailable
@@ -65,14 +65,17 @@ def until(true: Callable[[], bool]) -> None:
 def all_at_once(
     pool: ThreadPoolExecutor, to: Segment, slow: Slow, peer: Peer, requests: Sequence[Request]
 ) -> list["Future[object]"]:
-    """Two requests that hold the way, then the others, which gather meanwhile."""
+    """As many requests as hold the way, then the others, which gather meanwhile. Gives the others."""
     peer.answer = slow
-    first = [pool.submit(to.send, event("a")), pool.submit(to.send, event("b"))]
-    until(lambda: len(peer.came) == 2)
+    first = []
+    for number in range(AT_ONCE):
+        first.append(pool.submit(to.send, event(f"first-{number}")))
+        until(lambda: len(peer.came) == len(first))
     rest = [pool.submit(to.send, request) for request in requests]
     until(lambda: sum(len(batch.items) for batch in to._batches._waiting) == len(requests))
     slow.go.set()
-    return [*first, *rest]
+    assert [future.result(5) for future in first]
+    return rest
 
 
 def test_who_comes_alone_goes_at_once(peer: Peer) -> None:
@@ -86,12 +89,12 @@ def test_who_comes_alone_goes_at_once(peer: Peer) -> None:
 
 
 def test_who_comes_meanwhile_goes_together(peer: Peer, pool: ThreadPoolExecutor) -> None:
-    """Of 22 events three requests: the two that held the way, and all others in one."""
+    """Behind those that hold the way, all others in one request."""
     futures = all_at_once(pool, segment(peer), Slow(), peer, [event(number) for number in range(20)])
 
     assert {future.result(5).status for future in futures} == {200}
-    assert len(peer.came) == 3
-    assert sorted(names(peer.came[2]), key=int) == [str(number) for number in range(20)]
+    assert len(peer.came) == AT_ONCE + 1
+    assert sorted(names(peer.came[-1]), key=int) == [str(number) for number in range(20)]
 
 
 def test_a_batch_is_no_larger_than_may_be(peer: Peer, pool: ThreadPoolExecutor) -> None:
@@ -101,7 +104,7 @@ def test_a_batch_is_no_larger_than_may_be(peer: Peer, pool: ThreadPoolExecutor) 
     futures = all_at_once(pool, segment(peer), Slow(), peer, requests)
 
     assert [future.result(5) for future in futures]
-    sizes = [len(str(came.json)) for came in peer.came[2:]]
+    sizes = [len(str(came.json)) for came in peer.came[AT_ONCE:]]
     assert len(sizes) == 2
     assert max(sizes) < 512_000
 
@@ -124,9 +127,9 @@ def test_an_error_reaches_all_of_its_batch(
     futures = all_at_once(pool, to, slow, peer, [event(number) for number in range(5)])
 
     errors = [future.exception(5) for future in futures]
-    assert [type(each) for each in errors] == [type(None)] * 2 + [error] * 5
-    assert len(set(map(id, errors[2:]))) == 5
-    assert {getattr(each, "retry_after_s", 0) for each in errors[2:]} == {7 if reply.status == 429 else None}
+    assert [type(each) for each in errors] == [error] * 5
+    assert len(set(map(id, errors))) == 5
+    assert {getattr(each, "retry_after_s", 0) for each in errors} == {7 if reply.status == 429 else None}
     assert to.send(event("after")).status == 200
 
 
@@ -136,9 +139,9 @@ def test_of_a_batch_that_is_refused_only_the_one_to_blame_is(peer: Peer, pool: T
 
     futures = all_at_once(pool, segment(peer), slow, peer, [event("good"), event("bad"), event("fine")])
 
-    assert [type(future.exception(5)) for future in futures[2:]] == [type(None), DestinationRejected, type(None)]
+    assert [type(future.exception(5)) for future in futures] == [type(None), DestinationRejected, type(None)]
     alone = [names(came) for came in peer.came if len(names(came)) == 1]
-    assert sorted(alone[2:]) == [["bad"], ["fine"], ["good"]]
+    assert sorted(alone[AT_ONCE:]) == [["bad"], ["fine"], ["good"]]
 
 
 def test_one_callers_events_stay_in_their_order(peer: Peer, pool: ThreadPoolExecutor) -> None:
@@ -179,13 +182,15 @@ def test_nobody_hangs_when_whoever_leads_dies(pool: ThreadPoolExecutor, wrong: B
         return "sent"
 
     batches: Batches[str, str] = Batches(send, most=100, most_size=100)
-    first = [pool.submit(batches.send, name, 1) for name in "ab"]
-    until(lambda: len(calls) == 2)
+    first = []
+    for name in range(AT_ONCE):
+        first.append(pool.submit(batches.send, str(name), 1))
+        until(lambda: len(calls) == len(first))
     rest = [pool.submit(batches.send, name, 1) for name in "cdef"]
     until(lambda: sum(len(batch.items) for batch in batches._waiting) == 4)
     go.set()
 
-    assert [future.result(5) for future in first] == ["sent", "sent"]
+    assert [future.result(5) for future in first] == ["sent"] * AT_ONCE
     errors = [future.exception(5) for future in rest]
     assert sorted(map(str, errors), key=len)[-3:] == ["not sent: whoever was to send the batch could not"] * 3
     assert sum(each is wrong for each in errors) == 1
