@@ -69,7 +69,7 @@ def reference() -> str:
         lines.append(f"| `{meta['env']}` | `{default}` | {meta['doc']}{secret} |")
     lines += [
         "",
-        "The secrets of sources and of webhooks are variables too; `config/sources.yaml` and the routes file name them.",
+        "The secrets of sources and webhooks are variables too; sources.yaml and routes.yaml name them.",
         "",
     ]
     lines += ["## Actions", "", "`*` = required, `(*)` = required in the form of Segment's Encharge destination.", ""]
