@@ -15,7 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from tasks.action import Request
 from tasks.addresses import Allowed
-from tasks.destinations.guarded import Guard, GuardedAdapter, Resolve, resolve
+from tasks.destinations.guarded import Guard, Resolve, guarded, resolve
 from tasks.destinations.http import Http
 from tasks.destinations.webhook import Webhook
 from tasks.errors import DestinationRejected, DestinationUnavailable
@@ -32,8 +32,7 @@ def peer() -> Iterator[Peer]:
 
 
 def hook(url: str, *keys: bytes, allowed: Allowed = HERE, lookup: Resolve = resolve, **more: Any) -> Webhook:
-    adapter = GuardedAdapter(Guard(allowed, lookup), connections=2)
-    http = Http(connect_timeout_s=1, read_timeout_s=2, connections=2, adapter=adapter)
+    http = Http(connect_timeout_s=1, read_timeout_s=2, connections=2, made_by=guarded(Guard(allowed, lookup)))
     return Webhook(http, url, keys or (NEW,), **more)
 
 
