@@ -31,7 +31,7 @@ class Came:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What to answer, or how to fail: `kind` "status", "chunked", "hang", "reset" or "drip"."""
+    """What to answer, or how to fail: `kind` "status", "chunked", "hang", "reset", "drip" or "drip_head"."""
 
     status: int = 200
     body: bytes = b""
@@ -110,6 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
     def finish(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             super().finish()
+
+    def _drip_head(self, _: Reply) -> None:
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        with contextlib.suppress(OSError):
+            while not self.peer.closing.wait(0.03):
+                self.wfile.write(b"x")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Quiet."""

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
 
+from tasks.destinations.connections import Adapter, Pools, pools
 from tasks.errors import (
     DestinationRejected,
     DestinationThrottled,
@@ -63,13 +63,13 @@ class Http:
         connect_timeout_s: float,
         read_timeout_s: float,
         connections: int,
-        adapter: HTTPAdapter | None = None,
+        made_by: Pools | None = None,
     ) -> None:
-        """`adapter` = what sends, where it is not requests' own."""
+        """`made_by` makes the connections, where they are to be of another kind."""
         self._timeout = (connect_timeout_s, read_timeout_s)
         self._session = requests.Session()
         self._session.trust_env = False
-        adapter = adapter or HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+        adapter = Adapter(connections, made_by or pools())
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 

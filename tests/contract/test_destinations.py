@@ -172,7 +172,8 @@ def test_refused(
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [("hang", "timed out"), ("reset", "could not be reached"), ("drip", "drips")]
+    ("kind", "text"),
+    [("hang", "timed out"), ("reset", "could not be reached"), ("drip", "drips"), ("drip_head", "timed out")],
 )
 def test_no_whole_answer(name: str, peer: Peer, kind: str, text: str) -> None:
     """It is tried again, and no thread waits longer than it may."""
