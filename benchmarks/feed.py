@@ -89,17 +89,18 @@ def _arguments() -> argparse.Namespace:
 def _row(number: int) -> str:
     if number % _EVERY_BROKEN == _FROM_BROKEN:
         return '{"id": "ABC0000", "event": "Message Sent'
+    hour, minute, second = number // 3600 % 24, number // 60 % 60, number % 60
     row = {
         "id": f"ABC{number % 20_000:08d}",
         "event": "Message Clicked" if number % _EVERY_CLICKED == _FROM_CLICKED else "Message Viewed",
-        "timestamp": f"2022-01-11T{number // 3600 % 24:02d}:{number // 60 % 60:02d}:{number % 60:02d}.{number % 1000:03d}Z",
+        "timestamp": f"2022-01-11T{hour:02d}:{minute:02d}:{second:02d}.{number % 1000:03d}Z",
         "channel": "Email",
         "type": "Newsletter",
-        "url": f"https://www.example.com/campaigns/{number % 97}/products/{number}?utm_source=newsletter&utm_medium=email",
+        "url": f"https://www.example.com/campaigns/{number % 97}/products/{number}?utm_source=newsletter",
         "campaignId": str(123_456 + number % 97),
         "messageId": str(304_405 + number),
         "number": number,
-        "title": "New products for the spring, and what others say of them",
+        "title": "Our new products for the spring, and what others say of them",
     }
     if number % _EVERY_WITHOUT_TIME == _FROM_WITHOUT_TIME:
         del row["timestamp"]
@@ -138,7 +139,7 @@ def _measured(given: argparse.Namespace, parts: Parts, feed: Path, archive: Path
     broken = [number for number in range(given.rows) if number % _EVERY_BROKEN == _FROM_BROKEN]
     good = given.rows - len(broken)
     reported = [json.loads(line)["row"] for line in report.read_text().splitlines()] if broken else []
-    clicked = [number for number in range(_FROM_CLICKED, given.rows, _EVERY_CLICKED)]
+    clicked = list(range(_FROM_CLICKED, given.rows, _EVERY_CLICKED))
     arrived = _arrived(parts)
     checks = {
         "it was not killed": killed.status != 0,
