@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from app import activatepro, health, tracking, webhooks
+from app import activatepro, firehose, health, tracking, webhooks
 from app.activatepro import Events
 from app.doors import Door, Doors
+from app.firehose import Firehose
 from app.intake import Intake
 from app.pressure import Pressure
 from app.source import Source
@@ -32,11 +33,13 @@ def create_app(
     pressure = pressure or Pressure()
     refusing = [source.name for source in sources.values() if source.when_full == "refuse"]
     intake = Intake(queue, ledger, spool, pressure, refusing)
-    health.add(app, ledger, spool, pressure, metrics_token)
+    streamed = [source.name for source in sources.values() if source.kinesis is not None]
+    health.add(app, ledger, spool, pressure, metrics_token, streamed)
     app.register_error_handler(HTTPException, _error)
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, intake),
         tracking.PREFIX: Tracking(sources, intake),
+        firehose.PREFIX: Firehose(sources, intake),
         activatepro.PREFIX: Events(sources, intake),
     }
     app.wsgi_app = Doors(doors, app.wsgi_app)  # type: ignore[method-assign]

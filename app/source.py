@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha1, sha256
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from app.kinesis.stream import Stream, StreamSchema
 from config.problems import ConfigurationRefused
 from config.yaml_file import YamlFile, read
 from tasks.envelope import Envelope, Rejected
@@ -50,6 +51,7 @@ class Kind:
     unwrap: Unwrap | None = None  #: None = not at /webhooks/
     signed: bool = False  #: the secret signs the body (X-Signature) instead of coming along with it
     write_keys: bool = False  #: known by write keys, not by secrets; has addresses of its own
+    several: bool = False  #: a body at /webhooks/ may hold several events: a list, or one a line
     #: Keys, at any depth, whose values are about a person: shown to nobody who does not ask for it.
     personal: tuple[str, ...] = ()
 
@@ -62,15 +64,19 @@ class Source:
     unwrap: Unwrap | None
     secrets: tuple[str, ...] = ()
     signed: bool = False
+    several: bool = False
     write_keys: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: name of the key → the key
     allowed_origins: tuple[str, ...] = ("*",)
     trusted_proxies: int = 0
     secret_header: str = "X-Webhook-Secret"
     secret_parameter: str = "secret"
     max_body_bytes: int = 262_144
+    max_request_bytes: int = 16 * 1024 * 1024  #: at /firehose/
     max_depth: int = 64
     order: bool = True  #: whether events of one subject are worked in their order
     when_full: str = "spool"  #: or "refuse": what happens to events while Redis is full
+    kinesis: Stream | None = None  #: where its events are read too; then it may have no secrets, and nobody can post
+    personal: tuple[str, ...] = ()  #: keys about a person, beside those of its kind
 
     @cached_property
     def _known(self) -> tuple[bytes, ...]:
@@ -86,6 +92,15 @@ class Source:
             return envelopes
         return [dataclasses.replace(envelope, subject=None) for envelope in envelopes]
 
+    def marked(self, events: Sequence[Envelope | Rejected]) -> Sequence[Envelope | Rejected]:
+        """The events with the keys that this source adds to those about a person."""
+        return [self._marked(event) for event in events] if self.personal else events
+
+    def _marked(self, event: Envelope | Rejected) -> Envelope | Rejected:
+        if isinstance(event, Envelope):
+            return dataclasses.replace(event, personal=self.personal)
+        return dataclasses.replace(event, envelope=dataclasses.replace(event.envelope, personal=self.personal))
+
     def verify(self, header: Callable[[str], str], parameter: Callable[[str], str]) -> None:
         """Let a request pass that knows one of our secrets, in any of the places where senders can put it.
 
@@ -94,13 +109,17 @@ class Source:
         """
         offered = _offered(header("AUTHORIZATION"))
         offered += [header(self._header_key), parameter(self.secret_parameter)]
+        if not self.knows(offered):
+            raise Refusal(401, "unauthorized", "no valid secret", {"WWW-Authenticate": 'Bearer, Basic realm="events"'})
+
+    def knows(self, offered: Iterable[str]) -> bool:
+        """Whether one of our secrets is among them. Compared in constant time, and always with every secret."""
         passed = False
         for value in filter(None, offered):
             digest = sha256(value.encode("utf-8", "surrogateescape")).digest()
             for secret in self._known:
                 passed |= hmac.compare_digest(digest, secret)
-        if not passed:
-            raise Refusal(401, "unauthorized", "no valid secret", {"WWW-Authenticate": 'Bearer, Basic realm="events"'})
+        return passed
 
     def verify_signature(self, signature: str, body: bytes) -> None:
         """Let a body pass that is signed with one of our secrets. Raises Refusal(401).
@@ -155,24 +174,19 @@ def _basic(authorization: str) -> list[str]:
 _ENV_NAME: Final = validate.Regexp(r"^[A-Z][A-Z0-9_]*$", error="Must be the name of an environment variable.")
 
 
-_ENV_NAMES: Final[dict[str, fields.Field[Any]]] = {
-    "secrets": fields.List(
-        fields.String(validate=_ENV_NAME),
-        required=True,
-        validate=validate.Length(1, error="Name at least one environment variable."),
-    ),
-    "write_keys": fields.Dict(
-        keys=fields.String(validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -.")),
-        values=fields.String(validate=_ENV_NAME),
-        required=True,
-        validate=validate.Length(1, error="Name at least one write key and its environment variable."),
-    ),
-}
+_WRITE_KEYS: Final = fields.Dict(
+    keys=fields.String(validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -.")),
+    values=fields.String(validate=_ENV_NAME),
+    required=True,
+    validate=validate.Length(1, error="Name at least one write key and its environment variable."),
+)
 _LIMITS: Final[dict[str, fields.Field[Any]]] = {
     "max_depth": fields.Integer(strict=True, validate=validate.Range(4, 500)),
     "trusted_proxies": fields.Integer(strict=True, validate=validate.Range(0, 10)),
 }
+_PERSONAL_KEY: Final = validate.Regexp(r"^(?=.*[^\W_]).{1,100}$", error="Not a key: a text with a letter or digit.")
 _FLOW: Final[dict[str, fields.Field[Any]]] = {
+    "personal": fields.List(fields.String(validate=_PERSONAL_KEY), validate=validate.Length(1, 100)),
     "order": fields.Boolean(truthy={True}, falsy={False}),
     "when_full": fields.String(validate=validate.OneOf(["spool", "refuse"], error="Must be spool or refuse.")),
 }
@@ -180,23 +194,32 @@ _WEBHOOK: Final[dict[str, fields.Field[Any]]] = {
     "max_body_bytes": fields.Integer(strict=True, validate=validate.Range(1024, 64 * 1024 * 1024)),
 }
 _SECRET_PLACES: Final[dict[str, fields.Field[Any]]] = {
+    # The most that Firehose sends: https://docs.aws.amazon.com/firehose/latest/dev/httpdeliveryrequestresponse.html
+    "max_request_bytes": fields.Integer(strict=True, validate=validate.Range(65_536, 64 * 1024 * 1024)),
     "secret_header": fields.String(validate=validate.Regexp(r"^[A-Za-z0-9-]+$", error="Not a header's name.")),
     "secret_parameter": fields.String(validate=validate.Length(1)),
 }
+_KINESIS: Final[dict[str, fields.Field[Any]]] = {"kinesis": fields.Nested(StreamSchema)}
 _ORIGINS: Final[dict[str, fields.Field[Any]]] = {
     "allowed_origins": fields.List(fields.String(validate=validate.Length(1)), validate=validate.Length(1)),
 }
 
 
-def _entry_schema(kind: Kind) -> Schema:
-    """What an entry of that kind may say."""
-    known_by = "write_keys" if kind.write_keys else "secrets"
-    entry: dict[str, fields.Field[Any]] = {"kind": fields.Raw(), known_by: _ENV_NAMES[known_by], **_LIMITS, **_FLOW}
+def _entry_schema(kind: Kind, *, streamed: bool) -> Schema:
+    """What an entry of that kind may say; one that is read from a stream need not be open to posts."""
+    entry: dict[str, fields.Field[Any]] = {"kind": fields.Raw()}
     if kind.write_keys:
-        entry |= _ORIGINS
-    else:
-        entry |= _WEBHOOK if kind.signed else {**_WEBHOOK, **_SECRET_PLACES}
-    return Schema.from_dict(entry)()
+        return Schema.from_dict({**entry, "write_keys": _WRITE_KEYS, **_LIMITS, **_FLOW, **_ORIGINS})()
+    entry |= {"secrets": _secrets(required=not streamed), **_LIMITS, **_FLOW, **_WEBHOOK}
+    return Schema.from_dict(entry if kind.signed else {**entry, **_SECRET_PLACES, **_KINESIS})()
+
+
+def _secrets(*, required: bool) -> fields.Field[Any]:
+    return fields.List(
+        fields.String(validate=_ENV_NAME),
+        required=required,
+        validate=validate.Length(1, error="Name at least one environment variable."),
+    )
 
 
 class _FileSchema(Schema):
@@ -244,7 +267,8 @@ def _checked(
         problems.append(file.problem(("sources", name, "kind"), text))
     kind = kinds.get(named, Kind()) if isinstance(named, str) else Kind()
     try:
-        checked: dict[str, Any] = _entry_schema(kind).load(entry)
+        streamed = isinstance(entry, dict) and "kinesis" in entry and not (kind.signed or kind.write_keys)
+        checked: dict[str, Any] = _entry_schema(kind, streamed=streamed).load(entry)
     except ValidationError as error:
         problems += file.problems(error.normalized_messages(), ("sources", name))
         return kind, None
@@ -256,18 +280,19 @@ def _source(
 ) -> Source:
     entry = {key: value for key, value in entry.items() if key != "kind"}
     key = "write_keys" if kind.write_keys else "secrets"
-    named = entry.pop(key)
+    named = entry.pop(key, ())
     variables = list(named.values()) if kind.write_keys else named
-    if not any(environ.get(variable, "").strip() for variable in variables):
+    if variables and not any(environ.get(variable, "").strip() for variable in variables):
         text = f"none of {', '.join(variables)} is set in the environment; anyone could send"
         problems.append(file.problem(("sources", name, key), text))
-    if "allowed_origins" in entry:
-        entry["allowed_origins"] = tuple(entry["allowed_origins"])
+    for several in ("allowed_origins", "personal"):
+        if several in entry:
+            entry[several] = tuple(entry[several])
     if kind.write_keys:
         keys = {each: environ.get(variable, "").strip() for each, variable in named.items()}
         return Source(name, kind.unwrap, write_keys={each: value for each, value in keys.items() if value}, **entry)
     secrets = tuple(filter(None, (environ.get(variable, "").strip() for variable in named)))
-    return Source(name, kind.unwrap, secrets, kind.signed, **entry)
+    return Source(name, kind.unwrap, secrets, kind.signed, kind.several, **entry)
 
 
 def _problems(file: YamlFile, error: ValidationError) -> list[str]:

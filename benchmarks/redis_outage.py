@@ -113,7 +113,7 @@ def _rest(folder: Path) -> Iterator[Stack]:
     """Everything but the second web process, with a Redis of this run only."""
     environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
-    with running(environ, folder, {}) as stack:
+    with running(environ, folder, {}, reveal=True) as stack:
         yield stack
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.connection import Connection, open_connection
+from cli.reveal import Cover, reveal_option
 from cli.table import table
 from config.settings import STALE
 from tasks.dead_letter import DeadLetter, Filter, moment
@@ -49,10 +50,14 @@ def dead() -> None:
 @_filters
 @click.option("--limit", default=100, show_default=True, help="Show at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
+@reveal_option
 @click.pass_obj
-def list_(environ: dict[str, str], /, limit: int, as_json: bool, **filters: str | None) -> None:
+def list_(environ: dict[str, str], /, limit: int, as_json: bool, reveal: bool, **filters: str | None) -> None:
     """List them, oldest first."""
-    letters = list(islice(open_connection(environ).letters.find(Filter(**filters)), limit))
+    connection = open_connection(environ)
+    letters = list(islice(connection.letters.find(Filter(**filters)), limit))
+    if not reveal:
+        letters = list(map(Cover(connection.settings).letter, letters))
     if as_json:
         for letter in letters:
             click.echo(json.dumps(_summary(letter)))
@@ -75,12 +80,15 @@ def list_(environ: dict[str, str], /, limit: int, as_json: bool, **filters: str 
 @dead.command()
 @click.argument("id")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@reveal_option
 @click.pass_obj
-def show(environ: dict[str, str], id: str, as_json: bool) -> None:  # noqa: A002 - the argument's name
-    """Show one whole: envelope, attempts, request, response."""
-    letter = open_connection(environ).letters.get(id)
+def show(environ: dict[str, str], id: str, as_json: bool, reveal: bool) -> None:  # noqa: A002 - the argument's name
+    """Show one whole: envelope, attempts, request, response; people's data only with --reveal."""
+    connection = open_connection(environ)
+    letter = connection.letters.get(id)
     if letter is None:
         raise click.ClickException(f"there is no dead letter {id}")
+    letter = letter if reveal else Cover(connection.settings).letter(letter)
     click.echo(json.dumps(dataclasses.asdict(letter), indent=None if as_json else 2, ensure_ascii=False))
     if not as_json:
         click.echo(f"\n{letter.reason}: {REASONS.get(letter.reason, '')}", err=True)

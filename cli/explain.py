@@ -13,6 +13,7 @@ import click
 
 from cli.connection import connection_to
 from cli.incoming_events import Intake, Item, Unusable, items, kinds_of
+from cli.reveal import Cover, reveal_option
 from config.settings import Settings, load
 from tasks import routing
 from tasks.destinations import destinations
@@ -33,6 +34,7 @@ _dumped: Final = json.JSONEncoder(separators=(",", ":")).encode
 @click.option("--routes", type=click.Path(dir_okay=False), help="Routes that are not live; default: ROUTES_FILE.")
 @click.option("--diff", "other", type=click.Path(dir_okay=False), help="Show what these routes would change.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: an object; of several events one a line.")
+@reveal_option
 @click.pass_obj
 def explain(
     environ: dict[str, str],
@@ -43,9 +45,11 @@ def explain(
     routes: str | None,
     other: str | None,
     as_json: bool,
+    reveal: bool,
 ) -> None:
     """Show which routes take an event, why the others do not, and the exact requests. Sends nothing.
 
+    Of stored events people's data is hidden, unless --reveal asks for it; of a file it is shown as it would be sent.
     Needs neither Redis (but for --last) nor secrets. Ends with status 1 when an event could not be read or its source
     would refuse it, with 2 when the routes are refused.
     """
@@ -55,7 +59,8 @@ def explain(
     explainer = explainer_of(settings, settings.routes_file)
     compared = explainer_of(settings, Path(other)) if other else None
     found = _read(settings, file, source, event_name) if file else _stored(settings, last or 0)
-    report: Report = Differences(explainer, compared) if compared else Explanations(explainer)
+    cover = None if file or reveal else Cover(settings)
+    report: Report = Differences(explainer, compared, cover) if compared else Explanations(explainer, cover)
     _print(report.data(found) if as_json else report.text(found))
     if report.unusable:
         click.echo(f"{report.unusable} of the events could not be read", err=True)
@@ -65,7 +70,7 @@ def explain(
 def explainer_of(settings: Settings, path: Path) -> Explainer:
     """A routes file, ready to be asked. Raises ConfigurationRefused with every problem."""
     routes = routing.load(path, routing.source_names(settings.sources_file))
-    return Explainer(routes, destinations(settings))
+    return Explainer(routes, destinations(settings, routes.webhooks))
 
 
 def _read(settings: Settings, file: BinaryIO, source: str | None, event_name: str | None) -> Iterator[Item]:
@@ -91,8 +96,9 @@ def _print(lines: Iterable[str]) -> None:
 class Explanations:
     """What each event does."""
 
-    def __init__(self, explainer: Explainer) -> None:
-        self._explain = explainer.explain
+    def __init__(self, explainer: Explainer, cover: Cover | None = None) -> None:
+        self._explainer = explainer
+        self._cover = cover
         self.unusable = 0
 
     def data(self, found: Iterable[Item]) -> Iterator[str]:
@@ -108,12 +114,16 @@ class Explanations:
                 members = as_json(self._explain(envelope))
             yield f'{{"event":{number},{members}}}' if several else f"{{{members}}}"
 
+    def _explain(self, envelope: Envelope) -> list[Outcome]:
+        outcomes = self._explainer.explain(envelope)
+        return [self._cover.outcome(envelope, each) for each in outcomes] if self._cover else outcomes
+
     def text(self, found: Iterable[Item]) -> Iterator[str]:
         """For people, with a line of sums under several events."""
         events = requests = 0
         for number, envelope in found:
             events += 1
-            yield from _headline(number, envelope)
+            yield from _headline(number, envelope, self._cover)
             if isinstance(envelope, str):
                 self.unusable += 1
                 continue
@@ -128,8 +138,9 @@ class Explanations:
 class Differences:
     """What other routes would change for each event; events for which nothing changes are only counted."""
 
-    def __init__(self, before: Explainer, after: Explainer) -> None:
+    def __init__(self, before: Explainer, after: Explainer, cover: Cover | None = None) -> None:
         self._explainers = before, after
+        self._cover = cover
         self._counts: collections.Counter[str] = collections.Counter()
         self.unusable = 0
 
@@ -147,7 +158,7 @@ class Differences:
         for number, envelope in found:
             changed = self._changes(envelope)
             if changed or isinstance(envelope, str):
-                yield from _headline(number, envelope)
+                yield from _headline(number, envelope, self._cover)
             for each in changed:
                 yield f"  {_SIGNS[each.kind]} {each.route}: {_MEANING[each.kind]}"
                 yield from (f"      {line}" for line in each.lines())
@@ -167,7 +178,8 @@ class Differences:
         changed = changes(before, after)
         self._counts["changed_events"] += bool(changed)
         self._counts.update(each.kind for each in changed)
-        return changed
+        # Compared as they are, shown as they may be.
+        return [self._cover.change(envelope, each) for each in changed] if self._cover else changed
 
     def _sums(self) -> dict[str, int]:
         return {name: self._counts[name] for name in ("events", "changed_events", *_SIGNS)}
@@ -176,12 +188,13 @@ class Differences:
 Report = Explanations | Differences
 
 
-def _headline(number: int, envelope: Envelope | str) -> Iterator[str]:
+def _headline(number: int, envelope: Envelope | str, cover: Cover | None) -> Iterator[str]:
     if isinstance(envelope, str):
         yield f"event {number}: {envelope}"
         yield ""
     else:
-        yield f"event {number}: {envelope.shown}  {envelope.id}"
+        shown = cover.headline(envelope) if cover else envelope.shown
+        yield f"event {number}: {shown}  {envelope.id}"
 
 
 def _outcome_lines(outcome: Outcome) -> Iterator[str]:

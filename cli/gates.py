@@ -12,20 +12,26 @@ from config.problems import ConfigurationRefused
 from tasks import gates, routing
 from tasks.destinations import DESTINATIONS
 from tasks.gates import ROUTE, Gate
+from tasks.routing import Routes
+from tasks.webhooks import PREFIX
 
 _HEADER = ("", "state", "since", "until", "parked", "oldest", "in flight", "requests/s", "concurrency", "")
 
 
-def _destinations(_connection: Connection) -> list[str]:
-    return list(DESTINATIONS)
+def _file(connection: Connection) -> Routes:
+    """The routes file; without anything where it cannot be read: gates are opened and shut all the same."""
+    try:
+        return routing.load(connection.settings.routes_file, routing.source_names(connection.settings.sources_file))
+    except ConfigurationRefused:
+        return Routes(())
+
+
+def _destinations(connection: Connection) -> list[str]:
+    return [*DESTINATIONS, *(f"{PREFIX}{name}" for name in _file(connection).webhooks)]
 
 
 def _routes(connection: Connection) -> list[str]:
-    try:
-        found = routing.load(connection.settings.routes_file, routing.source_names(connection.settings.sources_file))
-    except ConfigurationRefused:
-        return []
-    return [f"{ROUTE}{route.name}" for route in found.routes]
+    return [f"{ROUTE}{route.name}" for route in _file(connection).routes]
 
 
 def _group(kind: str, prefix: str, names: Any) -> click.Group:

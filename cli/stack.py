@@ -55,9 +55,9 @@ def flower_command(port: int) -> list[str]:
     ]
 
 
-def sandbox_command(port: int) -> list[str]:
+def sandbox_command(port: int, *, reveal: bool = False) -> list[str]:
     """The stand-in Encharge; its keys are those of the environment (ENCHARGE_WRITE_KEY, ENCHARGE_API_KEY)."""
-    return [sys.executable, "-m", "sandbox", "--port", str(port)]
+    return [sys.executable, "-m", "sandbox", "--port", str(port), *(["--reveal"] if reveal else [])]
 
 
 @dataclasses.dataclass
@@ -111,8 +111,12 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(environ: Mapping[str, str], folder: Path, ports: Mapping[str, int]) -> Iterator[Stack]:
+def running(
+    environ: Mapping[str, str], folder: Path, ports: Mapping[str, int], *, reveal: bool = False
+) -> Iterator[Stack]:
     """Redis, sandbox (without an Encharge key), web and worker, ready; stopped at the end.
+
+    `reveal`: the sandbox shows what it was sent, not only how much.
 
     `ports` gives wished ports by name ("web", "sandbox"); one that is taken, or not given, becomes a free one.
     """
@@ -139,7 +143,7 @@ def running(environ: Mapping[str, str], folder: Path, ports: Mapping[str, int]) 
         stack = Stack(env, folder, server, f"http://127.0.0.1:{web_port}", sandbox_url, secret, {})
         try:
             if sandbox_url:
-                stack.start("sandbox", sandbox_command(sandbox_port))
+                stack.start("sandbox", sandbox_command(sandbox_port, reveal=reveal))
             stack.start("web", web_command(web_port))
             stack.start("worker", WORKER)
             wait_ready(stack)

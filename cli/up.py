@@ -21,11 +21,12 @@ _EXAMPLE = (
 
 
 @click.command()
+@click.option("--reveal", is_flag=True, help="Let the sandbox's page show people; without it, how much arrived.")
 @click.pass_obj
-def up(environ: dict[str, str]) -> None:
+def up(environ: dict[str, str], reveal: bool) -> None:
     """Run web, worker, Flower and, without an Encharge key, the sandbox; restart what ends; stop on Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
-    with running(environ, Path("var/up"), _PORTS) as stack:
+    with running(environ, Path("var/up"), _PORTS, reveal=reveal) as stack:
         flower_port = pick_port(_PORTS["flower"])
         # Flower can stop workers, and other users of this machine reach its port too.
         login = environ.get("FLOWER_BASIC_AUTH") or f"router:{secrets.token_urlsafe(12)}"

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -35,6 +36,7 @@ def configure(level: str, style: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(without_quotations)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
@@ -52,6 +54,25 @@ def configure(level: str, style: str) -> None:
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
     for noisy in ("celery.app.trace", "celery.worker.strategy", "urllib3", "kombu"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def without_quotations(record: logging.LogRecord) -> bool:
+    """Let every line pass, but libraries' ones without the exceptions that they quote, or what a task gave back.
+
+    What a connection says of itself stays: it quotes nobody, and tells what to mend.
+    """
+    if isinstance(record.args, Mapping):
+        record.args = {**record.args, **{key: "…" for key in ("exc", "return_value") if key in record.args}}
+    elif record.args:
+        record.args = tuple(_unquoted(value) for value in record.args)
+    return True
+
+
+def _unquoted(value: object) -> object:
+    if not isinstance(value, BaseException) or isinstance(value, OSError):
+        return value
+    name = type(value).__name__
+    return value if name.endswith(("ConnectionError", "TimeoutError", "OperationalError")) else name
 
 
 def without_exception_text(_logger: Any, _method: str, fields: Any) -> Any:

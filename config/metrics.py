@@ -7,7 +7,7 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "event_router_source_events_total": (
         "counter",
         ("source", "state"),
-        "Events of a source that were accepted, and that ended delivered, filtered, duplicate or dead.",
+        "Events of a source: accepted, and ended delivered, filtered, duplicate or dead; or gone on unidentified.",
     ),
     "event_router_source_waiting": ("gauge", ("source",), "Accepted events of a source that have not ended."),
     "event_router_route_deliveries_total": (
@@ -26,6 +26,11 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "event_router_retrying": ("gauge", (), "Events that wait for their next attempt."),
     "event_router_lined": ("gauge", (), "Events that wait for their turn in their subject's line."),
     "event_router_held": ("gauge", (), "Events whose deliveries wait for earlier ones, or at gates that are shut."),
+    "event_router_unidentified": (
+        "gauge",
+        (),
+        "Events that wait for another one to tell whom they are about; they cost no worker.",
+    ),
     "event_router_gate_shut": (
         "gauge",
         ("gate", "state"),
@@ -39,6 +44,23 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
         "gauge",
         (),
         "Seconds since the worker that is silent for longest proved that it consumes; forgotten after 10 minutes.",
+    ),
+    "event_router_kinesis_lag_seconds": (
+        "gauge",
+        ("source",),
+        "How far behind the end of a source's stream its worst shard is; grows while nobody reads it.",
+    ),
+    "event_router_kinesis_checkpoint_age_seconds": (
+        "gauge",
+        ("source",),
+        "Seconds since anything of the stream came into the ledger; says nothing while nothing comes.",
+    ),
+    "event_router_kinesis_consumers": ("gauge", ("source",), "Processes that read the stream."),
+    "event_router_kinesis_records_total": ("counter", ("source",), "Records of the stream that are in the ledger."),
+    "event_router_kinesis_rejected_total": (
+        "counter",
+        ("source",),
+        "Events in those records that became dead letters at once: broken, or none of their source.",
     ),
     "event_router_queue_length": ("gauge", (), "Tickets in Celery's queue."),
     "event_router_redis_up": ("gauge", (), "1 when Redis answers; without it, only what follows is told."),

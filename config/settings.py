@@ -1,6 +1,7 @@
 """Every setting of the router, declared once with its meaning; whatever is wrong is reported all at once."""
 
 import dataclasses
+import hmac
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -163,6 +164,21 @@ class Settings:
     encharge_api_url: str = setting(
         "ENCHARGE_API_URL", "Address of the REST API.", _http_url, "https://api.encharge.io/v1"
     )
+    activatepro_token: str = setting(
+        "ACTIVATEPRO_TOKEN", "Master API key of the ActivatePro account.", _text, secret=True
+    )
+    activatepro_url: str = setting(
+        "ACTIVATEPRO_URL", "Address of ActivatePro's API.", _http_url, "https://api.crossengage.io"
+    )
+    segment_write_key: str = setting(
+        "SEGMENT_WRITE_KEY",
+        "Write key of the Segment source that events are sent to; not one that our own sources know.",
+        _text,
+        secret=True,
+    )
+    segment_url: str = setting(
+        "SEGMENT_URL", "Address of the Tracking API that they are sent to.", _http_url, "https://api.segment.io/v1"
+    )
     routes_file: Path = setting("ROUTES_FILE", "Which events go where.", _file, str(CONFIG_FOLDER / "routes.yaml"))
     sources_file: Path = setting(
         "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
@@ -182,6 +198,18 @@ class Settings:
     )
     accept_timeout_s: float = setting(
         "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it spools the event.", _seconds, "0.05"
+    )
+    correlation_wait_s: float = setting(
+        "CORRELATION_WAIT_S",
+        "How long an event that names nobody waits for one that tells whom it is about; then it goes on without.",
+        _seconds,
+        "30",
+    )
+    correlation_ttl_s: int = setting(
+        "CORRELATION_TTL_S",
+        "How long it is remembered whom a message or an experience is about; each takes some 300 bytes.",
+        _whole,
+        "604800",
     )
     spool_folder: Path = setting(
         "SPOOL_FOLDER",
@@ -281,9 +309,28 @@ class Settings:
     http_read_timeout_s: float = setting(
         "HTTP_READ_TIMEOUT_S", "Time between two bytes of a destination's answer.", _seconds, "10"
     )
+    kinesis_lease_s: float = setting(
+        "KINESIS_LEASE_S",
+        "How long a process that reads a stream may be silent before others take its shards over.",
+        _seconds,
+        "10",
+    )
+    kinesis_poll_s: float = setting(
+        "KINESIS_POLL_S",
+        "Time between two reads of a shard that has nothing new; a shard that has: 0.2.",
+        _seconds,
+        "1",
+    )
     metrics_token: str = setting(
         "METRICS_TOKEN",
         "Bearer token that /metrics wants; without one it answers only to this machine.",
+        _text,
+        secret=True,
+    )
+    pseudonym_key: str = setting(
+        "PSEUDONYM_KEY",
+        "Key of the hashes that stand for people where commands hide them; if not set, one made of ENCHARGE_WRITE_KEY, "
+        "and without that a new one for each run.",
         _text,
         secret=True,
     )
@@ -294,6 +341,14 @@ class Settings:
     def api_key(self) -> str:
         """The key for Encharge's REST API."""
         return self.encharge_api_key or self.encharge_write_key
+
+    @property
+    def pseudonym_secret(self) -> bytes:
+        """The key of people's hashes; empty when nothing is set to make one of."""
+        if self.pseudonym_key or not self.encharge_write_key:
+            return self.pseudonym_key.encode()
+        # Not the write key itself: who knows some people's addresses and hashes could test guesses of it.
+        return hmac.digest(self.encharge_write_key.encode(), b"event-router pseudonyms", "sha256")
 
     @property
     def broker(self) -> str:
@@ -308,6 +363,12 @@ class Settings:
             else str(getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a field of Settings."""
+    (variable,) = (field.metadata["env"] for field in dataclasses.fields(Settings) if field.name == name)
+    return str(variable)
 
 
 def load(environ: Mapping[str, str]) -> Settings:

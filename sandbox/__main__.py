@@ -25,12 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default=HOST, help="address to listen on")
     parser.add_argument("--port", default=PORT, type=int, help="0 = a free one")
     parser.add_argument("--activity-stream", default="", metavar="URL", help="post every change there")
+    parser.add_argument("--reveal", action="store_true", help="show on the page what people sent, not only how much")
     given = parser.parse_args(arguments)
     stream = None
     if given.activity_stream:
         stream = ActivityStream(given.activity_stream, os.environ.get("SANDBOX_ACTIVITY_STREAM_SECRET", ""))
     try:
-        serve(given.host, given.port, keys_of(os.environ), activity_stream=stream)
+        serve(given.host, given.port, keys_of(os.environ), activity_stream=stream, reveal=given.reveal)
     except OpenToAll as refused:
         sys.exit(str(refused))
 

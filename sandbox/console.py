@@ -1,5 +1,6 @@
 """The sandbox's own endpoints: the page, what it knows, and the faults."""
 
+import json
 from hmac import compare_digest
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from sandbox.activity_stream import ActivityStream
 from sandbox.body import Refused, json_object, json_value
+from sandbox.curtain import drawn
 from sandbox.faults import Faults, InvalidRule, parse_rules
 from sandbox.state import State
 
@@ -18,13 +20,25 @@ _PAGE_POLICY = (
 
 
 class Console:
-    """No fault ever hits it, and only where other machines reach the sandbox it wants a key."""
+    """No fault ever hits it, and only where other machines reach the sandbox it wants a key.
 
-    def __init__(self, state: State, faults: Faults, activity_stream: ActivityStream | None, key: str = "") -> None:
+    Without `reveal` it tells how much arrived and when, and nothing of what.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        faults: Faults,
+        activity_stream: ActivityStream | None,
+        key: str = "",
+        *,
+        reveal: bool = True,
+    ) -> None:
         self._key = key
         self._state = state
         self._faults = faults
         self._activity_stream = activity_stream
+        self._reveal = reveal
         self._page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
     def blueprint(self) -> Blueprint:
@@ -46,6 +60,8 @@ class Console:
         blueprint.register_error_handler(Refused, _refusal)
         if self._key:
             blueprint.before_request(self._check_key)
+        if not self._reveal:
+            blueprint.after_request(_draw_curtain)
         return blueprint
 
     def _check_key(self) -> Response | None:
@@ -121,6 +137,14 @@ class Console:
         """No more faults; the log stays, to be read after a test."""
         self._faults.replace([])
         return Response(status=204)
+
+
+def _draw_curtain(response: Response) -> Response:
+    told = response.get_json(silent=True)
+    # What it refuses, and its health, are its own words.
+    if request.method == "GET" and isinstance(told, dict) and not told.keys() & {"error", "status"}:
+        response.set_data(json.dumps(drawn(told)))
+    return response
 
 
 def _whole(name: str) -> int | None:

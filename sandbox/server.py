@@ -45,10 +45,12 @@ def create_sandbox(
     activity_stream: ActivityStream | None = None,
     *,
     console_key: str = "",
+    reveal: bool = True,
 ) -> Flask:
     """One account as a WSGI application: /ingest/v1, /api/v1, the page and /_sandbox/*.
 
-    `console_key` guards the page and /_sandbox/* as the password of Basic authentication; "" = open.
+    `console_key` guards the page and /_sandbox/* as the password of Basic authentication; "" = open. Without `reveal`
+    they show nothing of what callers sent.
     """
     state = State(on_change=activity_stream.offer) if activity_stream else State()
     faults = Faults()
@@ -57,7 +59,7 @@ def create_sandbox(
     app.url_map.merge_slashes = False  # a client does not follow redirects after a POST
     app.register_blueprint(Ingest(state, write_key).blueprint())
     app.register_blueprint(Rest(state, api_key).blueprint())
-    app.register_blueprint(Console(state, faults, activity_stream, console_key).blueprint())
+    app.register_blueprint(Console(state, faults, activity_stream, console_key, reveal=reveal).blueprint())
     app.register_error_handler(404, _cannot)
     app.register_error_handler(405, _cannot)
     app.wsgi_app = FaultGate(app.wsgi_app, state, faults)  # type: ignore[method-assign]
@@ -69,7 +71,14 @@ def make_server(app: Flask, host: str = HOST, port: int = PORT) -> BaseWSGIServe
     return ThreadedWSGIServer(host, port, app, handler=KeepAliveHandler)
 
 
-def serve(host: str, port: int, keys: tuple[str, str], *, activity_stream: ActivityStream | None = None) -> None:
+def serve(
+    host: str,
+    port: int,
+    keys: tuple[str, str],
+    *,
+    activity_stream: ActivityStream | None = None,
+    reveal: bool = False,
+) -> None:
     """Print the address and serve until interrupted; `keys` are the write key and the API key.
 
     On an address that other machines reach, the page wants the API key as password. Raises OpenToAll when a key is
@@ -78,7 +87,7 @@ def serve(host: str, port: int, keys: tuple[str, str], *, activity_stream: Activ
     local = is_loopback(host)
     if not local and {WRITE_KEY, API_KEY} & set(keys):
         raise OpenToAll(f"{host} is reached from other machines: set ENCHARGE_WRITE_KEY to a key of your own")
-    app = create_sandbox(*keys, activity_stream, console_key="" if local else keys[1])
+    app = create_sandbox(*keys, activity_stream, console_key="" if local else keys[1], reveal=reveal)
     server = make_server(app, host, port)
     shown = f"[{host}]" if ":" in host else host
     sys.stdout.write(f"sandbox on http://{shown}:{server.server_port}\n")

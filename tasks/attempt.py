@@ -25,6 +25,7 @@ from tasks.errors import (
 from tasks.gates import ROUTE
 from tasks.ledger import Delivery, Result, StoredEvent, Verdict
 from tasks.routing import Route
+from tasks.run import Run
 from tasks.slots import Slots
 
 log: Final = structlog.get_logger("tasks.delivery")
@@ -73,8 +74,10 @@ class Attempt:
         route: Route | None,
         delivery: Delivery,
         blocked: Collection[str],
+        run: Run,
     ) -> None:
         self._world = world
+        self._run = run
         self._event = event
         self._envelope = envelope
         self._name = name
@@ -98,10 +101,14 @@ class Attempt:
     def make(self) -> Result:
         """Do what can be done now."""
         gate = f"{ROUTE}{self._name}"
-        if self._route_shut(gate):
+        went_along = self._run.answer(self._event.id, self._name)
+        if self._route_shut(gate) and went_along is None:
             return self._waits(f"parked:{gate}")
         started, clock = self._world.now(), time.monotonic()
         error = self._plan()
+        if went_along is not None and error is None:
+            self._request, self._response, self._sent = self._requests[0], went_along, 1
+            return self._result(None, started, 0)
         if self._blocked & set(self._order.partition(":")[2].split(",")):
             return self._waits("held")
         if error is None:
@@ -166,7 +173,9 @@ class Attempt:
                 return name, None
             self._request, self._response = request, None
             try:
-                self._response = self._destination(request).send(request)
+                self._response = self._run.send(
+                    self._event, self._envelope, self._name, self._destination(request), request
+                )
             except RouterError as error:
                 self._response = error.response
                 self.verdicts += _heard(name, error, self._world.policy)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from celery.worker import consumer, state
+from celery.worker import consumer, request, state
 
 from tasks.envelope import without_addresses
 from tasks.queue import ALIVE_TASK
@@ -107,6 +107,14 @@ class Consumer(consumer.Consumer):
         self.app.dead_letters.quarantine(json.dumps(raw, default=_text).encode(), reason, error, label)
         message.ack_log_error(log, self.connection_errors)
         log.warning("message.quarantined", reason=reason, task=label)
+
+
+class Request(request.Request):
+    """A task under way, whose arguments nobody is told: Flower asks workers for what they run and hold."""
+
+    def info(self, safe: bool = False) -> Any:  # noqa: ARG002, FBT002 - Celery's signature
+        """What remote control tells of it: arguments only as the message shows them."""
+        return super().info(safe=True)
 
 
 def shown_task(name: str) -> str:

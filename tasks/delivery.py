@@ -1,6 +1,7 @@
 """From a ticket to the destination: claim, route, attempt, settle."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
@@ -14,6 +15,7 @@ from tasks.envelope import Envelope
 from tasks.gates import log_changes
 from tasks.ledger import Delivery, Ledger, Result, Settled, Shut, StoredEvent, Verdict
 from tasks.routing import Route, Routes
+from tasks.run import Run
 
 log: Final = structlog.get_logger("tasks.delivery")
 
@@ -64,9 +66,10 @@ class Deliverer:
     def _with_followers(self, event: StoredEvent, held: list[str], most: int) -> Mapping[str, Shut] | None:
         """Work on an event, then on those behind it in its subject's line. Gives the gates that are shut after it."""
         shut = None
-        for left in reversed(range(most)):
+        run = Run(self.ledger, self.routes)
+        for number in itertools.count(1):
             asked_at = time.monotonic()
-            settled = self._deliver_alone(event, take=left > 0)
+            settled = self._deliver_alone(event, run, take=number < most)
             self.leases.release([event.id], event.owner)
             shut = settled.shut if settled else shut
             if settled is None or settled.next is None:
@@ -74,17 +77,20 @@ class Deliverer:
             event = settled.next
             held.append(event.id)
             self.leases.hold([event.id], event.owner, asked_at)
+        if run.open:
+            # Their requests went out, and nobody wrote it down: they will go out once more.
+            log.warning("group.broken", event_id=event.id)
         return shut
 
-    def _deliver_alone(self, event: StoredEvent, *, take: bool) -> Settled | None:
+    def _deliver_alone(self, event: StoredEvent, run: Run, *, take: bool) -> Settled | None:
         try:
-            return self._deliver(event, take=take)
+            return self._deliver(event, run, take=take)
         except Exception:
             # Its lease runs out and it is tried again; the other events of the ticket are not to suffer for it.
             log.exception("delivery.failed", event_id=event.id)
             return None
 
-    def _deliver(self, event: StoredEvent, *, take: bool) -> Settled | None:
+    def _deliver(self, event: StoredEvent, run: Run, *, take: bool) -> Settled | None:
         """Attempt every delivery of a claimed event that is due, and settle each.
 
         Gives how it was settled, with the next event of its subject's line, claimed too, where `take` asks for it;
@@ -108,13 +114,14 @@ class Deliverer:
                 # Another worker may have it by now, and what comes after it: a late request would overtake.
                 log.warning("lease.doubtful", event_id=event.id, route=name)
                 return None
-            attempt = Attempt(self.world, event, envelope, name, route, delivery, blocked)
+            attempt = Attempt(self.world, event, envelope, name, route, delivery, blocked, run)
             result = attempt.make()
             if result.order and result.state not in {"delivered", "filtered", "dead"}:
                 blocked |= attempt.destinations
             rest = _planned(fresh[number:])
             more = number < len(todo)
-            settled = self._settle(event, [result, *rest], attempt.verdicts, more=more, take=take and not more)
+            which = "" if more else _next(run, take=take)
+            settled = self._settle(event, [result, *rest], attempt.verdicts, more=more, take=which)
             # Others shut gates too.
             event = dataclasses.replace(event, shut=settled.shut)
             fresh = []
@@ -123,12 +130,18 @@ class Deliverer:
                 return None
             if not more:
                 return settled
-        return self._settle(event, [], take=take)
+        return self._settle(event, [], take=_next(run, take=take))
 
     def _settle(
-        self, event: StoredEvent, results: Sequence[Result], verdicts: Sequence[Verdict] = (), **how: bool
+        self,
+        event: StoredEvent,
+        results: Sequence[Result],
+        verdicts: Sequence[Verdict] = (),
+        *,
+        more: bool = False,
+        take: str = "",
     ) -> Settled:
-        settled = self.ledger.settle(event, results, verdicts, **how)
+        settled = self.ledger.settle(event, results, verdicts, more=more, take=take)
         log_changes(settled.changes)
         return settled
 
@@ -147,6 +160,11 @@ class Deliverer:
     def _bury(self, event: StoredEvent, error: Exception) -> None:
         # With routes or without: nothing of an event that cannot be read may go on waiting.
         dead_letter.bury(self.ledger, event, event.waiting(), failure_of(error))
+
+
+def _next(run: Run, *, take: bool) -> str:
+    """Which event to take next: one whose request went along must be the next one of the line."""
+    return "line" if run.open else "any" if take else ""
 
 
 def _planned(names: Sequence[str]) -> list[Result]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from tasks.errors import InvalidEnvelope
+from tasks.hiding import without
 
 VERSION: Final = 1
 #: What can name a person.
@@ -41,7 +42,7 @@ class Envelope:
     id: str  #: the sender's id of the event, or a hash of its content; what "the same event" means
     source: str  #: name of the source in sources.yaml
     format: str  #: whose words `event` speaks: "encharge", "segment", …
-    type: str  #: kind of event, of few values: "added-tag", "email-open", "track"
+    type: str  #: kind of event, of few values, none of which tells a person: "added-tag", "email-open", "track"
     name: str  #: the event's full name: "added-tag-vip", "Order Completed"
     subject: str | None  #: the person or object it is about: the key of ordering
     received_at: str  #: RFC 3339 UTC
@@ -52,6 +53,7 @@ class Envelope:
     #: Keys that the events about one person share ("message:…", "experience:…"): by them an event whose `person` is
     #: unknown learns it from those that know it. Only ids, never an address.
     correlation: Sequence[str] = ()
+    personal: Sequence[str] = ()  #: keys about a person that sources.yaml adds to those that are known anyway
     version: int = VERSION
 
     @functools.cached_property
@@ -63,14 +65,31 @@ class Envelope:
     @functools.cached_property
     def shown(self) -> str:
         """What Flower and logs call it: `encharge · added-tag-vip`."""
-        if self.value is None:
-            return shown(self.source, self.name)
-        begin = self.name[: -len(self.value)] if self.value else self.name
-        return shown(self.source, begin + _ADDRESS_IN_VALUE.sub("…", self.value))
+        name = self.name
+        if self.value:
+            name = name[: -len(self.value)] + _ADDRESS_IN_VALUE.sub("…", self.value)
+        name = without_addresses(name)
+        if name != self.type:  # which is of few values, and tells nobody
+            name = without(name, self.event, self.personal)
+        return _shown(self.source, name)
+
+    @functools.cached_property
+    def encoded(self) -> bytes:
+        """As JSON, compact, ASCII; what is optional only where it is there. Measured and then sent: made once."""
+        data = {name: getattr(self, name) for name in _FIELDS}
+        for name in _OPTIONAL:
+            if data[name] is None or data[name] == ():
+                del data[name]
+        return _to_json(data).encode("ascii")
+
+    @functools.cached_property
+    def notes(self) -> dict[str, Any]:
+        """What later stages found out about the event and want to find again; no part of it."""
+        return {}
 
     @functools.cached_property
     def view(self) -> dict[str, Any]:
-        """What triggers and mappings see: the event's own fields, and `envelope` with ours."""
+        """The event's own fields, and `envelope` with ours; what routes see of it is in tasks/message.py."""
         return {
             **self.event,
             "envelope": {
@@ -110,7 +129,11 @@ def without_addresses(text: str) -> str:
 
 def shown(source: str, what: str) -> str:
     """A task's name for people."""
-    return f"{source} · {without_addresses(what)[:_MOST_OF_A_NAME]}"
+    return _shown(source, without_addresses(what))
+
+
+def _shown(source: str, what: str) -> str:
+    return f"{source} · {what[:_MOST_OF_A_NAME]}"
 
 
 def _plain_id(value: str) -> None:
@@ -193,20 +216,29 @@ class EnvelopeSchema(Schema):
             "learns it from those that know it. Ids only, never an address."
         },
     )
+    personal = fields.List(
+        fields.String(validate=validate.Length(1, 100)),
+        validate=validate.Length(max=100),
+        metadata={
+            "description": "Keys of `event`, at any depth, whose values are about a person, beside those that every "
+            "router knows: shown to nobody who does not ask for it."
+        },
+    )
 
 
 _SCHEMA: Final = EnvelopeSchema()
-_OPTIONAL: Final = ("raw", "person", "correlation")
+_OPTIONAL: Final = ("raw", "person", "correlation", "personal")
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Envelope))
 
 
 def encode(envelope: Envelope) -> bytes:
     """Envelope → JSON, compact, ASCII; what is optional only where it is there."""
-    data = {name: getattr(envelope, name) for name in _FIELDS}
-    for name in _OPTIONAL:
-        if data[name] is None or data[name] == ():
-            del data[name]
-    return _to_json(data).encode("ascii")
+    return envelope.encoded
+
+
+def encode_part(fields: Mapping[str, Any]) -> str:
+    """Some of an envelope's fields as they stand within its JSON."""
+    return _to_json(dict(fields))[1:-1]
 
 
 def load(data: object) -> Envelope:

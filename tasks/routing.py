@@ -12,11 +12,13 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from config.problems import ConfigurationRefused
 from config.yaml_file import Place, YamlFile, read
 from tasks import integrations, loop, mapping, presets, trigger
+from tasks import webhooks as receivers
 from tasks.action import Action, Field, Request, checked, in_segments_form
 from tasks.actions import ACTIONS
 from tasks.destinations import DESTINATIONS
 from tasks.envelope import Envelope
 from tasks.errors import MappingFailed, MappingRefused, TriggerRefused
+from tasks.message import view
 
 #: As many as Segment lets one destination have.
 _MOST_ROUTES: Final = 50
@@ -51,7 +53,7 @@ class Route:
             return False
         if self.action is not None and integrations.excluded(envelope, self.action.system):
             return False
-        return self.trigger is None or self.trigger.matches(envelope.view)
+        return self.trigger is None or self.trigger.matches(view(envelope))
 
     def requests(self, envelope: Envelope) -> tuple[Request, ...]:
         """What to send for an event; empty when it has to be sent nothing (a loop was cut, a handler said so).
@@ -62,10 +64,14 @@ class Route:
             return tuple(self.handler(envelope) or ())
         if self.action is None or self.mapping is None:
             raise MappingFailed("the route has neither an action nor a handler")
-        filled = checked(self.action, self.mapping.resolve(envelope.view))
+        filled = {**self._given(envelope), **checked(self.action, self.mapping.resolve(view(envelope)))}
         if loop.is_echo(envelope, self.action.name, filled):
             return ()
         return self.action.requests(loop.marked(envelope, self.action.name, filled))
+
+    def _given(self, envelope: Envelope) -> dict[str, str]:
+        facts = {"occurred_at": envelope.occurred_at, "delivery": f"{envelope.id}:{self.name}"}
+        return {field: facts[fact] for field, fact in self.action.given.items()} if self.action else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Routes:
     warnings: tuple[str, ...] = ()  #: what is allowed, and still better looked at: file, line, key
     #: destination → requests a second, requests at a time; None = no limit
     limits: Mapping[str, tuple[float | None, int | None]] = dataclasses.field(default_factory=dict)
+    webhooks: Mapping[str, receivers.Webhook] = dataclasses.field(default_factory=dict)  #: by name
 
     def get(self, name: str) -> Route | None:
         """The route of that name."""
@@ -132,13 +139,8 @@ class _FileSchema(Schema):
     shared = fields.Raw(metadata={"doc": "Free: a place for YAML anchors."})
     presets = fields.Raw(metadata={"doc": "segment, or segment with a list of sources."})
     routes = fields.List(fields.Nested(_RouteSchema), required=True)
-    destinations = fields.Dict(
-        keys=fields.String(
-            validate=validate.OneOf(DESTINATIONS, error="No destination of this name; there are: {choices}.")
-        ),
-        values=fields.Nested(_LimitsSchema),
-        load_default=dict,
-    )
+    destinations = fields.Dict(keys=fields.String(), values=fields.Nested(_LimitsSchema), load_default=dict)
+    webhooks = fields.Raw(metadata={"doc": "Receivers of webhooks: tasks/webhooks.py."})
 
 
 def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
@@ -153,6 +155,8 @@ def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
         data = _FileSchema().load(data)
     except ValidationError as error:
         raise ConfigurationRefused((*problems, *file.problems(error.normalized_messages()))) from None
+    webhooks = receivers.declared(file, problems)
+    problems += _unknown_names(file, data)
     known = None if known_sources is None else set(known_sources)
     names = [entry["name"] for entry in data["routes"]]
     untouched = [{**preset, "enabled": True, "order": "pass"} for name, preset in on.items() if name not in names]
@@ -169,7 +173,25 @@ def load(path: Path, known_sources: Iterable[str] | None = None) -> Routes:
         raise ConfigurationRefused(tuple(dict.fromkeys(problems)))
     used = tuple(route for route in routes if route is not None)
     limits = {name: (each["requests_per_s"], each["concurrency"]) for name, each in data["destinations"].items()}
-    return Routes(used, _warnings(file, used), limits)
+    return Routes(used, _warnings(file, used), limits, webhooks)
+
+
+def _unknown_names(file: YamlFile, data: Mapping[str, Any]) -> Iterator[str]:
+    """Limits for a destination, and routes to a webhook, that there is not."""
+    declared = data.get(receivers.KEY)
+    names = list(map(str, declared)) if isinstance(declared, dict) else []
+    known = [*DESTINATIONS, *(f"{receivers.PREFIX}{name}" for name in names)]
+    for name in data["destinations"]:
+        if name not in known:
+            text = f"No destination of this name; there are: {', '.join(known)}."
+            yield file.problem(("destinations", name), text)
+    for index, route in enumerate(data["routes"]):
+        # A constant: where an event is sent to is nothing that an event decides.
+        given = route.get("mapping", {})
+        named = "to" in given or presets.is_directive(given)
+        if route.get("action") == "send_webhook" and named and given.get("to") not in names:
+            text = f"must be the name of a webhook of this file; there are: {', '.join(names) or 'none'}"
+            yield file.problem(("routes", index, "mapping", "to"), text)
 
 
 def _filled(file: YamlFile, problems: list[str]) -> tuple[Any, dict[str, dict[str, Any]]]:

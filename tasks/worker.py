@@ -6,7 +6,7 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import kombu
@@ -17,12 +17,12 @@ from config import logging as logs
 from config import tested_versions
 from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
-from config.settings import Settings, read
-from tasks import lifecycle, publishing, retry, routing
+from config.settings import Settings, read, variable_of
+from tasks import lifecycle, publishing, retry, routing, webhooks
 from tasks.attempt import World
 from tasks.dead_letter import DeadLetters
 from tasks.delivery import Deliverer
-from tasks.destinations import destinations
+from tasks.destinations import DESTINATIONS, KEYS, Destination, destinations
 from tasks.gates import log_changes
 from tasks.ledger import GatePolicy, Ledger, connect
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, queue_for
@@ -38,6 +38,8 @@ _REDIS_TIMEOUT_S: Final = 3.0
 _REDIS_PATIENCE_S: Final = 60.0
 #: What is in a message has been accepted by the broker already: no back-pressure towards ourselves.
 _NO_LIMIT: Final = 2**53
+#: As many routes are named where one thing is wrong with them all.
+_MOST_NAMES: Final = 3
 #: How often workers look whether a gate lets something go.
 _TICK_S: Final = 0.1
 
@@ -54,7 +56,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     app.conf.task_queues = [kombu.Queue(QUEUE, routing_key=QUEUE)]
     ledger = worker_ledger(settings)
     queue = queue_for(settings, ledger)
-    known = destinations(settings)
+    known = reachable(settings, routes, environ)
     app.dead_letters = DeadLetters(ledger)  # where the consumer puts what it cannot use
     leases = RenewedLeases(ledger, settings.lease_s, settings.lease_most_s)
     deliverer = Deliverer(
@@ -89,11 +91,40 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, routing.Routes]
             routes = routing.load(values["routes_file"], routing.source_names(values["sources_file"]))
         except ConfigurationRefused as refused:
             problems += refused.problems
-    if not values.get("encharge_write_key", "unknown"):
-        problems.append("environment: ENCHARGE_WRITE_KEY: is not set; nothing could be delivered")
+    problems += _missing_keys(values, routes) + webhooks.signing_keys(routes.webhooks, environ)[1]
     if problems:
         raise ConfigurationRefused(tuple(problems))
     return Settings(**values), routes
+
+
+def _missing_keys(values: Mapping[str, Any], routes: routing.Routes) -> list[str]:
+    """The keys that routes need and that are not set. Without any key, and any webhook, that of Encharge is missing."""
+    needy: dict[str, list[str]] = {}
+    for route in routes.routes:
+        if route.action is not None and route.action.system in KEYS:
+            needy.setdefault(route.action.system, []).append(route.name)
+    if not needy and not routes.webhooks and not any(values.get(name, "unknown") for name in KEYS.values()):
+        needy["encharge"] = []
+    return [
+        f"environment: {variable_of(KEYS[system])}: is not set; "
+        + (f"nothing could be delivered for {_shortened(names)}" if names else "nothing could be delivered")
+        for system, names in needy.items()
+        if not values.get(KEYS[system], "unknown")
+    ]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """The first names of a list, and how many there are in all."""
+    more = f" … ({len(names)} routes)" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
+
+
+def reachable(settings: Settings, routes: routing.Routes, environ: Mapping[str, str]) -> dict[str, Destination]:
+    """The destinations of which we have the keys. Others would take threads that are kept for them."""
+    keys, _ = webhooks.signing_keys(routes.webhooks, environ)
+    unset = {name for name, system in DESTINATIONS.items() if not getattr(settings, KEYS[system])}
+    found = destinations(settings, routes.webhooks, keys)
+    return {name: each for name, each in found.items() if name not in unset}
 
 
 def worker_ledger(settings: Settings) -> Ledger:
@@ -104,6 +135,8 @@ def worker_ledger(settings: Settings) -> Ledger:
         max_waiting=_NO_LIMIT,
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,
+        correlation_wait_s=settings.correlation_wait_s,
+        correlation_ttl_s=settings.correlation_ttl_s,
         archive_events=settings.archive_events,
         gates=GatePolicy(
             failures=settings.breaker_failures,
@@ -138,7 +171,7 @@ def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishin
         deliverer.work(ids, f"{worker}:{os.getpid()}:{next(claims)}")
 
     # Its message is the only copy: acknowledged when it is in the ledger. Run twice, its ids are duplicates.
-    @app.task(name=PUBLISH_TASK, shared=False, acks_late=True)
+    @app.task(name=PUBLISH_TASK, shared=False, acks_late=True, Request="tasks.consumer:Request")
     def publish(*events: Any, **named: Any) -> None:
         published.take([*events, *named.values()])
 

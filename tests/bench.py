@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from builders import GATES, back, fake_ledger
+from builders import GATES, back, envelope, fake_ledger
 
 from tasks.action import Request
 from tasks.attempt import World
@@ -93,6 +93,17 @@ class Bench:
             roll=lambda: 0.5,
         )
         Deliverer(self.ledger, self.routes, world, self.leases).work(ids or ["e1"], f"worker {self.claims}")
+
+    def accept_line(self, events: int, start: int = 1, **changes: Any) -> None:
+        """Accept events e1, e2, … of one subject."""
+        for number in range(start, start + events):
+            self.queue.accept([envelope(id=f"e{number}", subject="one", **changes)])
+
+    def retry_now(self, id_: str) -> None:
+        """Let an event's retry be due, if it waits for one."""
+        if self.ledger.client.zscore(RETRYING, id_) is not None:
+            back(self.ledger, RETRYING, id_, 7200)
+            self.ledger.wake_due([id_])
 
     def event(self, id_: str = "e1") -> StoredEvent:
         found = self.ledger.event(id_)

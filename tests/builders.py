@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES: list[dict[str, Any]] = json.loads((REPOSITORY / "cli/samples/encharge.json").read_text())
 EMAIL = "someone@example.com"
 GATES = GatePolicy()
-_OPTIONAL = {"raw", "person", "correlation"}
+_OPTIONAL = {"raw", "person", "correlation", "personal"}
 
 
 def envelope(**changes: Any) -> Envelope:

@@ -77,9 +77,9 @@ class Parts:
             self.processes[name] = process
         return process
 
-    def start_sandbox(self, *options: str) -> None:
-        """The stand-in Encharge, ready."""
-        self.start("sandbox", [*stack.sandbox_command(self.sandbox_port), *options])
+    def start_sandbox(self, *options: str, reveal: bool = True) -> None:
+        """The stand-in Encharge, ready; `reveal`, so that what arrived can be checked."""
+        self.start("sandbox", [*stack.sandbox_command(self.sandbox_port, reveal=reveal), *options])
         wait(lambda: stack.answers(f"{self.sandbox_url}/_sandbox/health"), _START_S, "the sandbox answers")
 
     def start_web_at(self, name: str, port: int, path: str = "/readyz", **environ: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from app.source import Refusal
 from tasks.envelope import Envelope, Rejected, rfc3339, without_addresses
+from tasks.hiding import without
 
 FORMAT: Final = "activatepro"
 #: What is wrong with a field, in the words of ActivatePro's answers.
@@ -27,8 +28,6 @@ MALFORMED: Final = "WRONG_FORMAT"
 MOST_OF_ONE_USER: Final = 50
 #: Most events of a request elsewhere.
 MOST_EVENTS: Final = 2500
-#: Keys whose values are about a person.
-PERSONAL: Final = ("id", "userId", "User_id", "email", "phone", "mobile", "firstName", "lastName", "birthday", "ip")
 
 _IDS: Final = ("id", "userId", "User_id")
 _USER: Final = (*_IDS, "email", "businessUnit")
@@ -105,7 +104,7 @@ def _envelope(source: str, row: Json, received_at: datetime, delivery: str | Non
         id=f"ap-{digest[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name),
+        type=event_type(name, event),
         name=name,
         subject=f"activatepro:{id_ or email}"[:_MOST_OF_A_TEXT],
         received_at=rfc3339(received_at),
@@ -116,9 +115,9 @@ def _envelope(source: str, row: Json, received_at: datetime, delivery: str | Non
     )
 
 
-def event_type(name: str) -> str:
+def event_type(name: str, event: Json) -> str:
     """The kind of an event: its name, as names are of event classes that are declared beforehand."""
-    return without_addresses(name)[:_MOST_OF_A_TYPE]
+    return without(without_addresses(name), event)[:_MOST_OF_A_TYPE]
 
 
 def _once(delivery: str | None) -> Any:
@@ -196,7 +195,7 @@ def _rejected(source: str, event: Json, received_at: datetime, code: str) -> Rej
         id=f"ap-{sha256(content).hexdigest()[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name),
+        type=event_type(name, event),
         name=name,
         subject=None,
         received_at=rfc3339(received_at),

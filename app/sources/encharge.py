@@ -9,10 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Final
 
 from app.source import Refusal
 from tasks.envelope import Envelope, rfc3339, without_addresses
+from tasks.hiding import without
 
 FORMAT: Final = "encharge"
 
@@ -29,6 +31,12 @@ PREFIXES: Final = (
     "deletedAssociation-",
     "native-form-submitted-",
 )
+#: And those that carry none.
+NAMES: Final = frozenset({
+    "newUser", "updatedUser", "unsubscribedUser", "page-visited", "form-submitted", "sms-sent", "sms-failed",
+    "email-delivered", "email-open", "email-click", "email-reply", "email-blocked", "email-bounce", "email-dropped",
+    "email-spamreport",
+})  # fmt: skip
 _MOST_OF_A_TYPE: Final = 100
 _MOST_OF_A_NAME: Final = 500
 #: Each person of a webhook becomes an event with a copy of the payload.
@@ -37,10 +45,15 @@ _MOST_PEOPLE: Final = 100
 _MOST_COPIED: Final = 4 * 1024 * 1024
 
 
-def event_type(name: str) -> str:
-    """The kind of an event out of its name: "added-tag-my-vip" → "added-tag"; unknown names are their own kind."""
+def event_type(name: str, event: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The kind of an event out of its name: "added-tag-my-vip" → "added-tag".
+
+    Unknown names are their own kind, but for what in them is an address, or personal in the event.
+    """
+    if name in NAMES:
+        return name
     prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
-    return prefix.rstrip("-:") if prefix else without_addresses(name)[:_MOST_OF_A_TYPE]
+    return prefix.rstrip("-:") if prefix else without(without_addresses(name), event)[:_MOST_OF_A_TYPE]
 
 
 def unwrap(
@@ -99,9 +112,10 @@ def _webhook(
     for user in people:
         if user is not None and not isinstance(user, dict):
             raise Refusal(400, "invalid_event", "endUserData must be a list of objects")
-        event: dict[str, Any] = {"event": name, "type": event_type(name), "properties": payload}
+        event: dict[str, Any] = {"event": name, "properties": payload}
         if user is not None:
             event["user"] = user
+        event["type"] = event_type(name, event)
         # The body has no time of its own: the same content later is another event; losing one is worse than a double.
         content = [name, user, payload, delivery or time.time_ns()]
         envelopes.append(_envelope(source, name, event, _subject(user or {}), received_at, None, content, rest))
@@ -124,7 +138,7 @@ def _envelope(
         id=f"enc-{digest[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name),
+        type=event_type(name, event),
         name=name,
         subject=subject,
         received_at=rfc3339(received_at),

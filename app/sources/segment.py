@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from app.source import Refusal
 from app.sources import encharge
-from tasks.envelope import RESERVED, Envelope, Rejected, rfc3339
+from tasks.envelope import RESERVED, Envelope, Rejected, rfc3339, without_addresses
+from tasks.hiding import without
 
 FORMAT: Final = "segment"
 
@@ -94,9 +95,9 @@ def unwrap_posted(
 
 
 def unwrap_webhook(
-    source: str, body: Any, _path_name: str | None, received_at: datetime, _delivery: str | None = None
+    source: str, body: Any, _path_name: str | None, received_at: datetime, delivery: str | None = None
 ) -> list[Envelope]:
-    """What Segment's Webhooks destination posts: one event, or a list of them, as its mapping made them.
+    """What Segment's Webhooks, Kinesis or Firehose destination sends: events as its mapping made them, one or a list.
 
     Times are Segment's already. Raises Refusal(400) when the body is neither.
     """
@@ -106,7 +107,7 @@ def unwrap_webhook(
     if len(items) > MOST_EVENTS:
         raise Refusal(413, "too_many_events", f"one request carries more than {MOST_EVENTS} events")
     call = Call(source, received_at)
-    return [_envelope(call, _forwarded(item, received_at)) for item in items]
+    return [_envelope(call, _forwarded(item, received_at, delivery)) for item in items]
 
 
 def corrected(timestamp: datetime, sent_at: datetime | None, received_at: datetime) -> datetime:
@@ -167,11 +168,13 @@ def _normal(call: Call, type_: str, event: Json) -> Json:
     return normal
 
 
-def _forwarded(event: Json, received_at: datetime) -> Json:
+def _forwarded(event: Json, received_at: datetime, delivery: str | None) -> Json:
     """An event that Segment has normalised already, and a mapping may have changed: only what we need is filled in."""
     said = _time(event.get("timestamp"))
-    # Without an id the same content is the same event: Segment repeats a request that we answer too late.
-    content = json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
+    # Without an id the same content is the same event: Segment repeats a request that we answer too late. But where a
+    # stream has named its record, and the event has no time either, the same content in another record is another.
+    named = delivery if said is None else None
+    content = json.dumps([named, event] if named else event, sort_keys=True, separators=(",", ":")).encode()
     return {
         **event,
         "type": event["type"] if isinstance(event.get("type"), str) and event["type"] else "webhook",
@@ -224,6 +227,8 @@ def _name_is_no_text(event: Json, key: str) -> bool:
 
 def _envelope(call: Call, event: Json) -> Envelope:
     type_ = event["type"][:100] or "unknown"
+    if type_ not in TYPES:
+        type_ = without(without_addresses(type_), event)
     name = event.get("event") if type_ == "track" else None
     person = event.get("userId") or event.get("anonymousId")
     return Envelope(

@@ -8,11 +8,14 @@ from tasks.actions import (
     archive_user,
     forward_event,
     identify_user,
+    send_to_segment,
+    send_webhook,
     tag_user,
     track_event,
     track_page,
     unsubscribe_user,
     untag_user,
+    upload_event,
     upsert_object,
 )
 
@@ -23,11 +26,14 @@ ACTIONS: Final[dict[str, Action]] = {
         archive_user,
         forward_event,
         identify_user,
+        send_to_segment,
+        send_webhook,
         tag_user,
         track_event,
         track_page,
         unsubscribe_user,
         untag_user,
+        upload_event,
         upsert_object,
     )
 }

@@ -1,6 +1,7 @@
 -- Write down how the deliveries of one event went; give the lease back unless more follow; say who is next.
 -- ARGV  queue, id, owner, lease in microseconds, seconds to remember a settled id, ended events to keep, longest envelope
---       kept, '1' when more follow, '1' when the caller takes the next event at once, the gates' policy (7),
+--       kept, '1' when more follow, which event the caller takes next at once ('line', 'any' = of the lanes too, or ''),
+--       the gates' policy (7),
 --       number of verdicts, then destination, verdict, wait in microseconds for each,
 --       then for each delivery route, state, delay in microseconds, record, order, failure, number of fields, the fields
 --       that it has written.
@@ -8,7 +9,7 @@
 -- Gives {the event's state, or 'stale' when the lease went to somebody else and nothing was written; unsent tickets;
 --        changed gates; shut gates; and when the caller takes the next event of the line or a lane, that event}
 local id, owner, lease, remember = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local keep, longest, more, take = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9] == '1'
+local keep, longest, more, take = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9]
 local policy = {
   failures = tonumber(ARGV[10]), wait = tonumber(ARGV[11]), most_wait = tonumber(ARGV[12]),
   refused_wait = tonumber(ARGV[13]), route_failures = tonumber(ARGV[14]), route_ratio = tonumber(ARGV[15]),
@@ -25,7 +26,7 @@ end
 local subject, accepted_at = unpack(redis.call('HMGET', event, 'subject', 'at'))
 
 local following = nil
-if take then
+if take == 'any' then
   take_held = function(other)
     if following or other == id or redis.call('HGET', event_key(other), 'crashes') then return false end
     following = taken(other, owner, lease)
@@ -170,7 +171,7 @@ if line and redis.call('LINDEX', line, 0) == id then
     redis.call('LPOP', line)
     next_ = redis.call('LINDEX', line, 0)
   end
-  if next_ and take and not following and not redis.call('HGET', event_key(next_), 'crashes') then
+  if next_ and take ~= '' and not following and not redis.call('HGET', event_key(next_), 'crashes') then
     following = taken(next_, owner, lease)
   elseif next_ then
     wake(next_)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from tasks.action import Action, Field, Request, checked, person, present
+from tasks.action import Action, Field, Request, checked, in_utc, person, present
 from tasks.actions import ACTIONS
+from tasks.actions.send_to_segment import message_id
 from tasks.errors import MappingFailed
 
 EMAIL = "someone@example.com"
@@ -14,6 +15,11 @@ NEW = "other@example.com"
 
 def ingest(body: dict[str, Any]) -> tuple[Request, ...]:
     return (Request("encharge_ingest", "POST", "", body),)
+
+
+def upload(identity: dict[str, str], **event: Any) -> tuple[Request, ...]:
+    body = {**identity, "events": [{"event": "Message Viewed", **event}]}
+    return (Request("activatepro", "POST", "/events", body),)
 
 
 CASES: list[tuple[str, dict[str, Any], tuple[Request, ...]]] = [
@@ -81,6 +87,50 @@ CASES: list[tuple[str, dict[str, Any], tuple[Request, ...]]] = [
         ingest({"name": "identify", "user": {"email": NEW}}),
     ),
     (
+        "send_to_segment",
+        {
+            "type": "track",
+            "event": "Order Completed",
+            "userId": 7,
+            "properties": {"total": 1},
+            "timestamp": "2022-01-11T02:00:00+02:00",
+            "messageId": "m-1",
+        },
+        (
+            Request(
+                "segment",
+                "POST",
+                "",
+                {
+                    "type": "track",
+                    "userId": "7",
+                    "event": "Order Completed",
+                    "properties": {"total": 1},
+                    "timestamp": "2022-01-11T00:00:00.000Z",
+                    "messageId": "m-1",
+                },
+            ),
+        ),
+    ),
+    (
+        "send_to_segment",
+        {"type": "alias", "userId": "new", "previousId": "old"},
+        (Request("segment", "POST", "", {"type": "alias", "userId": "new", "previousId": "old"}),),
+    ),
+    (
+        "send_webhook",
+        {"to": "crm", "type": "user.created", "data": {"a": 1}, "timestamp": "2022-01-11T00:00:00Z", "id": "e1:route"},
+        (
+            Request(
+                "webhook-crm",
+                "POST",
+                "",
+                {"type": "user.created", "timestamp": "2022-01-11T00:00:00.000Z", "data": {"a": 1}},
+                id="e1:route",
+            ),
+        ),
+    ),
+    (
         "tag_user",
         {"tag": "vip,paying", "email": EMAIL},
         ingest({"name": "identify", "user": {"email": EMAIL, "tags": "vip,paying"}}),
@@ -126,6 +176,23 @@ CASES: list[tuple[str, dict[str, Any], tuple[Request, ...]]] = [
         (Request("encharge_api", "DELETE", "/tags", {"tag": "vip", "email": EMAIL, "id": "e-1"}),),
     ),
     (
+        "upload_event",
+        {
+            "event": "Message Viewed",
+            "id": "u1",
+            "email": EMAIL,
+            "timestamp": "2022-01-11T02:00:00+02:00",
+            "properties": {"channel": "Email"},
+        },
+        upload({"id": "u1"}, timestamp="2022-01-11T00:00:00.000Z", properties={"channel": "Email"}),
+    ),
+    ("upload_event", {"event": "Message Viewed", "userId": "u1"}, upload({"id": "u1"})),
+    (
+        "upload_event",
+        {"event": "Message Viewed", "email": EMAIL, "businessUnit": "north"},
+        upload({"email": EMAIL, "businessUnit": "north"}),
+    ),
+    (
         "upsert_object",
         {
             "objectType": "company",
@@ -160,17 +227,20 @@ def test_requests(name: str, fields: dict[str, Any], requests: tuple[Request, ..
 
 
 def test_every_action_has_its_names() -> None:
-    """Ten actions, each with the task by which other teams call it."""
+    """Each action has the task by which other teams call it."""
     assert {name: action.task for name, action in ACTIONS.items()} == {
         "alias_user": "users.alias",
         "archive_user": "users.archive",
         "forward_event": "events.forward",
         "identify_user": "users.identify",
+        "send_to_segment": "events.segment",
+        "send_webhook": "events.webhook",
         "tag_user": "users.tag",
         "track_event": "events.track",
         "track_page": "events.page",
         "unsubscribe_user": "users.unsubscribe",
         "untag_user": "users.untag",
+        "upload_event": "events.upload",
         "upsert_object": "objects.upsert",
     }
     assert {name for name, _, _ in CASES} == set(ACTIONS)
@@ -184,11 +254,13 @@ def test_every_action_has_its_names() -> None:
         ("archive_user", {"erase": True}),
         ("forward_event", {"name": "Order", "user": {"plan": "pro"}}),
         ("identify_user", {"user": {"email": EMAIL}}),
+        ("send_to_segment", {"type": "identify", "traits": {"email": EMAIL}}),
         ("tag_user", {"tag": "vip"}),
         ("track_event", {"event": "Order"}),
         ("track_page", {"name": "Pricing"}),
         ("unsubscribe_user", {}),
         ("untag_user", {"tag": "vip"}),
+        ("upload_event", {"event": "Message Viewed", "businessUnit": "north"}),
     ],
 )
 def test_nobody_to_act_on(name: str, fields: dict[str, Any]) -> None:
@@ -283,6 +355,57 @@ def test_no_unhashable_value_passes_as_a_flag(given: Any) -> None:
     """A list or an object where a flag belongs is a failed mapping like any other."""
     with pytest.raises(MappingFailed):
         checked(PROBE, {"flag": given})
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2022-01-11T00:00:00Z", "2022-01-11T00:00:00.000Z"),
+        ("2022-01-11 01:30:00.123456+05:30", "2022-01-10T20:00:00.123Z"),
+    ],
+)
+def test_times_become_utc(text: str, utc: str) -> None:
+    """Whatever zone they name."""
+    assert in_utc("timestamp", text) == utc
+
+
+@pytest.mark.parametrize(
+    "text", ["secret", "2022-01-11", "2022-01-11T00:00:00", "0001-01-01T00:00:00+23:59", "1641859200"]
+)
+def test_a_time_that_is_none(text: str) -> None:
+    """A time without a zone could be any; what it says is not repeated."""
+    with pytest.raises(MappingFailed, match=r"^timestamp must be a date and time with a zone, as in RFC 3339$"):
+        in_utc("timestamp", text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"type": "track", "userId": "1"}, "send_to_segment: track needs event"),
+        ({"type": "group", "userId": "1"}, "send_to_segment: group needs groupId"),
+        ({"type": "alias", "anonymousId": "1"}, "send_to_segment: alias needs previousId, userId"),
+        ({"type": "delete"}, "send_to_segment: type must be track or identify or page or screen or group or alias"),
+        (
+            {"type": "page", "userId": "1", "properties": {"text": "x" * 32_768}},
+            "send_to_segment: the event is larger than the 32 KiB that Segment takes",
+        ),
+    ],
+)
+def test_what_segment_would_refuse(fields: dict[str, Any], problem: str) -> None:
+    """Segment answers 200 to most of it and throws it away; so it is not sent."""
+    action = ACTIONS["send_to_segment"]
+
+    with pytest.raises(MappingFailed) as caught:
+        action.requests(checked(action, fields))
+
+    assert str(caught.value) == problem
+
+
+def test_a_message_id_fits() -> None:
+    """A longer one becomes a hash, the same each time."""
+    assert message_id("x" * 100) == "x" * 100
+    assert len(message_id("x" * 101)) <= 100
+    assert message_id("x" * 101) == message_id("x" * 101) != message_id("x" * 102)
 
 
 def test_helpers() -> None:

@@ -34,6 +34,7 @@ ENVELOPES = st.builds(
     raw=JSON,
     person=st.none() | st.dictionaries(st.sampled_from(PERSON_IDS), st.text(min_size=1, max_size=20)),
     correlation=st.just(()) | st.lists(st.text(min_size=1, max_size=200), min_size=1, max_size=3),
+    personal=st.just(()) | st.lists(st.text(min_size=1, max_size=100), min_size=1, max_size=3),
 )
 
 
@@ -64,7 +65,7 @@ def test_the_json() -> None:
 
 @pytest.mark.parametrize("field", sorted(envelope_data()))
 def test_a_missing_field_is_named(field: str) -> None:
-    """Every field but raw, person and correlation is required."""
+    """Every field but raw, person, correlation and personal is required."""
     data = envelope_data()
     del data[field]
 

@@ -409,7 +409,10 @@ def test_off_without_quotes_is_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "problem"),
     [
-        ("  nowhere: {concurrency: 1}", "No destination of this name; there are: encharge_ingest, encharge_api"),
+        (
+            "  nowhere: {concurrency: 1}",
+            "No destination of this name; there are: encharge_ingest, encharge_api, activatepro, segment",
+        ),
         ("  encharge_api: {concurrency: 0}", "Must be greater than or equal to 1"),
         ("  encharge_api: {requests_per_s: 0}", "Must be greater than 0"),
         ("  encharge_api: {requests: 5}", "Unknown field"),
