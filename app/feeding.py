@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from app.feed import Feed
 from app.feed_rows import Row, rows
-from app.pressure import Pressure
+from app.pressure import is_high
 from app.source import Refusal, Source
 from app.sources import activatepro
 from tasks.envelope import Envelope, Rejected
@@ -72,10 +72,10 @@ class Importer:
 
     def run(self, feed: Feed, chunks: Iterator[bytes], behind: int, report: Callable[[Sequence[Bad]], None]) -> Counts:
         """Take the rows behind that one; `chunks` are the feed's. Raises NoFeed."""
-        counts, pressure, last = Counts(), Pressure(), behind
+        counts, last = Counts(), behind
         self._note(feed, last, done=False)
         for piece in pieces(self.source, feed.sha256, chunks, behind, self.most):
-            self._wait_for_memory(pressure)
+            self._wait_for_memory()
             counts.bad += len(piece.bad)
             report(piece.bad)
             for events in _slices(piece.events, self.most):
@@ -92,11 +92,9 @@ class Importer:
         now = datetime.now(UTC)
         self._patiently(lambda: self.progress.write(feed.sha256, self.source.name, last, now, done=done))
 
-    def _wait_for_memory(self, pressure: Pressure) -> None:
-        while True:
-            pressure.see(share_used(self.client), self.memory_mark)
-            if not pressure.high:
-                return
+    def _wait_for_memory(self) -> None:
+        high = False
+        while high := is_high(share_used(self.client), self.memory_mark, was=high):
             self.waits("Redis' memory is nearly full", _AGAIN_S)
 
     def _patiently(self, do: Callable[[], _T]) -> _T:

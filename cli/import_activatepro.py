@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from app.feed import Feed, NoFeed, measured
-from app.feeding import MOST_AT_ONCE, Counts, Importer, pieces
+from app.feeding import MOST_AT_ONCE, Bad, Counts, Importer, pieces
 from app.source import Source
 from app.sources import activatepro as activatepro_source
 from cli.connection import open_connection
@@ -21,7 +21,7 @@ from cli.import_report import Report
 from cli.incoming_events import Unusable
 from config.settings import Settings, load
 from config.yaml_file import read
-from tasks.import_progress import ImportProgress
+from tasks.import_progress import ImportProgress, Progress
 from tasks.ledger import Ledger
 from tasks.queue import queue_for
 
@@ -120,29 +120,26 @@ def _imported(
 ) -> dict[str, Any]:
     """What became of one file. Raises NoFeed."""
     feed = measured(path)
-    before = None if importer is None or again else importer.before(feed)
-    behind = before.rows if before else 0
-    found = {"file": str(path), "source": source.name, "behind": behind, "at": before.at if before else ""}
-    if before and before.done:
-        return {**found, **vars(Counts()), "done_before": True, "report": None}
-    to = Report(report or Path(f"{path}.rejected.jsonl"), path, resumed=bool(before and before.at))
-    with _progress(feed) as (chunks, waits):
-        if importer is None:
-            counts = _looked_at(source, feed, chunks, to if report else None)
-        else:
-            counts = dataclasses.replace(importer, waits=waits).run(feed, chunks, behind, to.add)
-    told = str(to.path) if counts.bad and (importer or report) else None
-    return {**found, **vars(counts), "done_before": False, "report": told, "dry_run": importer is None}
+    before = Progress() if importer is None or again else importer.before(feed)
+    found = {"file": str(path), "source": source.name, "dry_run": importer is None, "before": vars(before)}
+    counts = Counts()
+    to = Report(report or Path(f"{path}.rejected.jsonl"), path, resumed=before.begun)
+    if not before.done:
+        with _progress(feed) as (chunks, waits):
+            if importer is None:
+                counts = _looked_at(source, feed, chunks, to.add if report else lambda _: None)
+            else:
+                counts = dataclasses.replace(importer, waits=waits).run(feed, chunks, before.rows, to.add)
+    return {**found, **vars(counts), "report": str(to.path) if to.used else None}
 
 
-def _looked_at(source: Source, feed: Feed, chunks: Iterator[bytes], to: "Report | None") -> Counts:
+def _looked_at(source: Source, feed: Feed, chunks: Iterator[bytes], report: Callable[[Sequence[Bad]], None]) -> Counts:
     counts = Counts()
     for piece in pieces(source, feed.sha256, chunks, 0, MOST_AT_ONCE):
         counts.rows = piece.last
         counts.taken += len(piece.events)
         counts.bad += len(piece.bad)
-        if to is not None:
-            to.add(piece.bad)
+        report(piece.bad)
     return counts
 
 
@@ -173,13 +170,15 @@ def _progress(feed: Feed) -> Iterator[tuple[Iterator[bytes], Waits]]:
 
 
 def _told(found: dict[str, Any]) -> str:
-    if found["done_before"]:
-        return (
-            f"{found['file']}: imported already, {found['behind']} rows, at {found['at']}; --again would take it again"
-        )
-    parts = [f"{found['rows']} rows", f"{found['taken']} {'could be taken' if found['dry_run'] else 'taken'}"]
-    if found["behind"]:
-        parts.insert(0, f"behind row {found['behind']}")
-    parts += [f"{found['duplicates']} seen before"] if found["duplicates"] else []
-    parts += [f"{found['bad']} bad" + (f", see {found['report']}" if found["report"] else "")] if found["bad"] else []
-    return f"{found['file']}: {', '.join(parts)}"
+    """For people."""
+    name, before = found["file"], found["before"]
+    if before["done"]:
+        return f"{name}: imported already at {before['at']}, {before['rows']} rows; --again takes it once more"
+    counts = {
+        f"behind row {before['rows']}": before["rows"],
+        f"{found['rows']} rows": True,
+        f"{found['taken']} {'could be taken' if found['dry_run'] else 'taken'}": True,
+        f"{found['duplicates']} seen before": found["duplicates"],
+        f"{found['bad']} bad" + (f", see {found['report']}" if found["report"] else ""): found["bad"],
+    }
+    return f"{name}: {', '.join(text for text, counts_ in counts.items() if counts_)}"

@@ -14,11 +14,13 @@ class Report:
 
     def __init__(self, path: Path, feed: Path, *, resumed: bool) -> None:
         self.path = path
+        self.used = False
         self._file = feed.name
         self._last = self._reported() if resumed else 0
 
     def add(self, bad: Sequence[Bad]) -> None:
         """Write them down. Ends the command when that cannot be done."""
+        self.used |= bool(bad)
         new = [each for each in bad if each.row > self._last]
         if not new:
             return

@@ -24,7 +24,12 @@ class Progress:
 
     rows: int = 0  #: that were taken, or reported as broken
     done: bool = False
-    at: str = ""  #: RFC 3339 UTC
+    at: str = ""  #: RFC 3339 UTC; "" = it was never begun
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it may have been taken, or reported."""
+        return bool(self.at)
 
 
 class ImportProgress:

@@ -128,7 +128,7 @@ def test_ended_anywhere_and_begun_again_each_row_is_taken_once(
         import_ = Import(ledger, faults)
         before = import_.importer.before(of)
         if not before.done:
-            report = Report(folder / "report", of.path, resumed=bool(before.at))
+            report = Report(folder / "report", of.path, resumed=before.begun)
             with contextlib.suppress(Ended):
                 import_.importer.run(of, of.chunks(), before.rows, report.add)
 
