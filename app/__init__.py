@@ -33,7 +33,8 @@ def create_app(
     pressure = pressure or Pressure()
     refusing = [source.name for source in sources.values() if source.when_full == "refuse"]
     intake = Intake(queue, ledger, spool, pressure, refusing)
-    health.add(app, ledger, spool, pressure, metrics_token)
+    streamed = [source.name for source in sources.values() if source.kinesis is not None]
+    health.add(app, ledger, spool, pressure, metrics_token, streamed)
     app.register_error_handler(HTTPException, _error)
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, intake),

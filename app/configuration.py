@@ -23,7 +23,7 @@ from tasks.queue import queue_for
 log: Final = structlog.get_logger("app")
 
 #: How long Redis may take to answer those whom no sender waits for.
-_PATIENT_S: Final = 2.0
+PATIENT_S: Final = 2.0
 
 
 def build(environ: Mapping[str, str]) -> Flask:
@@ -34,9 +34,9 @@ def build(environ: Mapping[str, str]) -> Flask:
     ledger = web_ledger(settings, settings.accept_timeout_s)
     log.info("router.configured", sources=sorted(known), **settings.described())
     pressure = Pressure()
-    pressure.watch(connect(settings.redis_url, timeout_s=_PATIENT_S), settings.redis_high_water)
+    pressure.watch(connect(settings.redis_url, timeout_s=PATIENT_S), settings.redis_high_water)
     if disk is not None:
-        patient = web_ledger(settings, _PATIENT_S)
+        patient = web_ledger(settings, PATIENT_S)
         queue = queue_for(settings, patient)
         Drainer(disk, queue, patient, pressure, quick_s=settings.accept_timeout_s).start()
     return create_app(known, queue_for(settings, ledger), ledger, disk, pressure, settings.metrics_token)

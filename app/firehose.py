@@ -37,6 +37,7 @@ _MOST_ATTRIBUTES: Final = 50
 _MOST_OF_A_NAME: Final = 256
 _MOST_OF_AN_ATTRIBUTE: Final = 1024
 _MOST_OF_A_REQUEST_ID: Final = 200
+_MOST_OF_A_BODY: Final = 64 * 1024 * 1024
 
 
 class Firehose:
@@ -62,6 +63,7 @@ class Firehose:
     def refused(self, refusal: Refusal, incoming: Incoming) -> Answer:
         """Firehose reads refusals in a form of its own; and what is answered 413 is lost, so that is 400 here."""
         status = 400 if refusal.status == _LOST else refusal.status
+        incoming.drop(_MOST_OF_A_BODY)
         data = {**_said(incoming), "errorMessage": f"{refusal.code}: {refusal.message}"}
         return Answer(status, data, refusal.headers)
 

@@ -3,7 +3,7 @@
 import hmac
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.kinesis.watch import watch
 from app.pressure import Pressure
 from app.spool import Spool
 from config.metrics import METRICS
@@ -24,10 +25,20 @@ log = structlog.get_logger("app.health")
 _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 
 
-def add(app: Flask, ledger: Ledger, spool: Spool | None, pressure: Pressure, metrics_token: str = "") -> None:
-    """Register the three addresses; without a token, /metrics is for this machine only."""
+def add(
+    app: Flask,
+    ledger: Ledger,
+    spool: Spool | None,
+    pressure: Pressure,
+    metrics_token: str = "",
+    streamed: Sequence[str] = (),
+) -> None:
+    """Register the three addresses; without a token, /metrics is for this machine only.
+
+    `streamed` = names of the sources that are read from a stream.
+    """
     registry = CollectorRegistry()
-    registry.register(RouterCollector(ledger, spool, pressure))
+    registry.register(RouterCollector(ledger, spool, pressure, streamed))
 
     def livez() -> Response:
         return Response('{"code": "alive"}', mimetype="application/json")
@@ -69,8 +80,9 @@ def _may_read_metrics(token: str) -> bool:
 class RouterCollector(Collector):
     """Reads every number from the ledger and the spool when asked, so any process can answer for all."""
 
-    def __init__(self, ledger: Ledger, spool: Spool | None, pressure: Pressure) -> None:
+    def __init__(self, ledger: Ledger, spool: Spool | None, pressure: Pressure, streamed: Sequence[str] = ()) -> None:
         self._ledger = ledger
+        self._streamed = streamed
         self._spool = spool
         self._pressure = pressure
         self._heartbeats = Heartbeats(ledger.client)
@@ -91,6 +103,7 @@ class RouterCollector(Collector):
         """The ledger's rows into their families; gives its sizes. Little when Redis does not answer."""
         try:
             rows, sizes, shut = self._ledger.counts(), self._ledger.sizes(), gates(self._ledger)
+            streams = watch(self._ledger.client, self._streamed)
         except Exception as error:  # noqa: BLE001 - what the disk holds must be told whatever Redis does
             log.warning("metrics.without_redis", error=type(error).__name__)
             return {"redis_up": 0}
@@ -105,6 +118,17 @@ class RouterCollector(Collector):
             families["event_router_gate_shut"].add_metric([gate.name, gate.mode], float(gate.mode != "flowing"))
             families["event_router_gate_parked"].add_metric([gate.name], gate.parked)
             families["event_router_gate_oldest_seconds"].add_metric([gate.name], gate.oldest_parked_s)
+        for stream in streams:
+            told = {
+                "lag_seconds": stream.lag_s,
+                "checkpoint_age_seconds": stream.checkpoint_age_s,
+                "consumers": float(stream.consumers),
+                "records_total": float(stream.records),
+                "rejected_total": float(stream.rejected),
+            }
+            for name, value in told.items():
+                if value is not None:
+                    families[f"event_router_kinesis_{name}"].add_metric([stream.source], value)
         share = {} if self._pressure.share is None else {"redis_memory_share": self._pressure.share}
         return {**sizes, **self._workers(), "redis_up": 1, **share}
 

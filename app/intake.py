@@ -18,7 +18,7 @@ log: Final = structlog.get_logger("app.intake")
 _BEHIND: Final = "events before it are spooled"
 #: Events, and bytes of them, in one call to Redis: it serves nobody else meanwhile, and must answer within
 #: ACCEPT_TIMEOUT_S. One event may be larger.
-_MOST_EVENTS: Final = 250
+_MOST_EVENTS: Final = 100
 _MOST_BYTES: Final = 512 * 1024
 
 

@@ -80,16 +80,16 @@ def values(record: bytes, most_depth: int, most: int = MOST_VALUES) -> list[Any]
     looked at twice at most.
     """
     try:
-        if record.startswith(_GZIP_MAGIC):
-            record = unpacked(record, MOST_UNPACKED)
+        content = unpacked(record, MOST_UNPACKED) if record.startswith(_GZIP_MAGIC) else record
         # What is not UTF-8 spoils its own value alone: each such byte becomes a surrogate, which UTF-8 has not.
-        text = record.decode("utf-8", "surrogateescape")
+        text = content.decode("utf-8", "surrogateescape")
         found, broken_at, _ = _read(text, most_depth, most)
         for line in text[broken_at:].split("\n") if broken_at < len(text) else ():
-            good, end, error = _read(line, most_depth, most - len(found))
+            good, end, error = _read(line, most_depth, most)
             found += good
             if end < len(line):
                 found.append(Broken(_bytes(line[end:]), error))
+            _check(found, most)
     except Refusal as refusal:
         return [Broken(record, refusal.message)]
     except _TooManyValues:
@@ -126,10 +126,14 @@ def _read(text: str, most_depth: int, most: int) -> tuple[list[Any], int, str]:
         except RecursionError:
             return found, at, f"nested deeper than {most_depth}"
         found += _items(value, text[at:end], most_depth)
-        if len(found) > most:
-            raise _TooManyValues
+        _check(found, most)
         at = _end_of_blank(text, end)
     return found, at, ""
+
+
+def _check(found: Sequence[Any], most: int) -> None:
+    if len(found) > most:
+        raise _TooManyValues
 
 
 def _items(value: Any, text: str, most_depth: int) -> Sequence[Any]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from app.kinesis.stream import Stream, StreamSchema
 from config.problems import ConfigurationRefused
 from config.yaml_file import YamlFile, read
 from tasks.envelope import Envelope, Rejected
@@ -74,6 +75,7 @@ class Source:
     max_depth: int = 64
     order: bool = True  #: whether events of one subject are worked in their order
     when_full: str = "spool"  #: or "refuse": what happens to events while Redis is full
+    kinesis: Stream | None = None  #: where its events are read too; then it may have no secrets, and nobody can post
     personal: tuple[str, ...] = ()  #: keys about a person, beside those of its kind
 
     @cached_property
@@ -172,19 +174,12 @@ def _basic(authorization: str) -> list[str]:
 _ENV_NAME: Final = validate.Regexp(r"^[A-Z][A-Z0-9_]*$", error="Must be the name of an environment variable.")
 
 
-_ENV_NAMES: Final[dict[str, fields.Field[Any]]] = {
-    "secrets": fields.List(
-        fields.String(validate=_ENV_NAME),
-        required=True,
-        validate=validate.Length(1, error="Name at least one environment variable."),
-    ),
-    "write_keys": fields.Dict(
-        keys=fields.String(validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -.")),
-        values=fields.String(validate=_ENV_NAME),
-        required=True,
-        validate=validate.Length(1, error="Name at least one write key and its environment variable."),
-    ),
-}
+_WRITE_KEYS: Final = fields.Dict(
+    keys=fields.String(validate=validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$", error="Only a-z, 0-9, _ and -.")),
+    values=fields.String(validate=_ENV_NAME),
+    required=True,
+    validate=validate.Length(1, error="Name at least one write key and its environment variable."),
+)
 _LIMITS: Final[dict[str, fields.Field[Any]]] = {
     "max_depth": fields.Integer(strict=True, validate=validate.Range(4, 500)),
     "trusted_proxies": fields.Integer(strict=True, validate=validate.Range(0, 10)),
@@ -204,20 +199,27 @@ _SECRET_PLACES: Final[dict[str, fields.Field[Any]]] = {
     "secret_header": fields.String(validate=validate.Regexp(r"^[A-Za-z0-9-]+$", error="Not a header's name.")),
     "secret_parameter": fields.String(validate=validate.Length(1)),
 }
+_KINESIS: Final[dict[str, fields.Field[Any]]] = {"kinesis": fields.Nested(StreamSchema)}
 _ORIGINS: Final[dict[str, fields.Field[Any]]] = {
     "allowed_origins": fields.List(fields.String(validate=validate.Length(1)), validate=validate.Length(1)),
 }
 
 
-def _entry_schema(kind: Kind) -> Schema:
-    """What an entry of that kind may say."""
-    known_by = "write_keys" if kind.write_keys else "secrets"
-    entry: dict[str, fields.Field[Any]] = {"kind": fields.Raw(), known_by: _ENV_NAMES[known_by], **_LIMITS, **_FLOW}
+def _entry_schema(kind: Kind, *, streamed: bool) -> Schema:
+    """What an entry of that kind may say; one that is read from a stream need not be open to posts."""
+    entry: dict[str, fields.Field[Any]] = {"kind": fields.Raw()}
     if kind.write_keys:
-        entry |= _ORIGINS
-    else:
-        entry |= _WEBHOOK if kind.signed else {**_WEBHOOK, **_SECRET_PLACES}
-    return Schema.from_dict(entry)()
+        return Schema.from_dict({**entry, "write_keys": _WRITE_KEYS, **_LIMITS, **_FLOW, **_ORIGINS})()
+    entry |= {"secrets": _secrets(required=not streamed), **_LIMITS, **_FLOW, **_WEBHOOK}
+    return Schema.from_dict(entry if kind.signed else {**entry, **_SECRET_PLACES, **_KINESIS})()
+
+
+def _secrets(*, required: bool) -> fields.Field[Any]:
+    return fields.List(
+        fields.String(validate=_ENV_NAME),
+        required=required,
+        validate=validate.Length(1, error="Name at least one environment variable."),
+    )
 
 
 class _FileSchema(Schema):
@@ -265,7 +267,8 @@ def _checked(
         problems.append(file.problem(("sources", name, "kind"), text))
     kind = kinds.get(named, Kind()) if isinstance(named, str) else Kind()
     try:
-        checked: dict[str, Any] = _entry_schema(kind).load(entry)
+        streamed = isinstance(entry, dict) and "kinesis" in entry and not (kind.signed or kind.write_keys)
+        checked: dict[str, Any] = _entry_schema(kind, streamed=streamed).load(entry)
     except ValidationError as error:
         problems += file.problems(error.normalized_messages(), ("sources", name))
         return kind, None
@@ -277,9 +280,9 @@ def _source(
 ) -> Source:
     entry = {key: value for key, value in entry.items() if key != "kind"}
     key = "write_keys" if kind.write_keys else "secrets"
-    named = entry.pop(key)
+    named = entry.pop(key, ())
     variables = list(named.values()) if kind.write_keys else named
-    if not any(environ.get(variable, "").strip() for variable in variables):
+    if variables and not any(environ.get(variable, "").strip() for variable in variables):
         text = f"none of {', '.join(variables)} is set in the environment; anyone could send"
         problems.append(file.problem(("sources", name, key), text))
     for several in ("allowed_origins", "personal"):

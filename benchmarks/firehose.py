@@ -60,7 +60,8 @@ class Run:
             "delivered + dead is not all records": self.delivered + self.dead == self.records,
             "dead letters are not the broken records": self.dead == self.broken,
             "delivered are not the good records": self.delivered == good,
-            "what was sent again is not what is a duplicate": self.duplicates == self.sent_again,
+            # More are: what Redis took but did not say in time is spooled too, and known when it is drained.
+            "what was sent again is no duplicate": self.duplicates >= self.sent_again,
             "lost": not self.lost,
             "delivered twice": not self.doubled,
             "an answer took too long": self.answer_s < MOST_S,
@@ -95,7 +96,12 @@ def run(router: Router, count: int, size: int, *, first: int = 0, twice_every: i
         after = router.counts("source", "encharge")
         return {state: after[state] - before.get(state, 0) for state in after}
 
-    wait(lambda: counted().get("waiting", 0) == 0, 30 + count / 50, "all have ended")
+    def all_ended() -> bool:
+        # What is spooled is in no count yet.
+        now = counted()
+        return now.get("waiting", 0) == 0 and now.get("delivered", 0) + now.get("dead", 0) >= count
+
+    wait(all_ended, 30 + count / 50, "all have ended")
     seconds = time.monotonic() - begun
     ended, arrivals = counted(), router.arrivals()
     good = [str(number) for number in range(first, first + count) if number % BROKEN_EVERY]
@@ -130,14 +136,13 @@ def memory(group: int, field: str) -> int:
 
 def webhooks_meanwhile(router: Router, done: threading.Event, seconds: list[float]) -> None:
     """One event after the other at /webhooks/, as Encharge would; how long each took."""
-    for event in numbered(100_000, "updatedUser"):
-        if done.is_set():
-            return
+    while not done.is_set():
+        (event,) = numbered(1, "updatedUser")
         begun = time.monotonic()
         answer = router.post({**event, "properties": {}})
         assert answer.ok, answer.text
         seconds.append(time.monotonic() - begun)
-        time.sleep(0.02)
+        done.wait(0.02)
 
 
 def large(router: Router, what: str, records: Sequence[bytes], *, packed: bool) -> bool:
@@ -146,6 +151,7 @@ def large(router: Router, what: str, records: Sequence[bytes], *, packed: bool) 
     done, seconds = threading.Event(), list[float]()
     other = threading.Thread(target=webhooks_meanwhile, args=(router, done, seconds))
     other.start()
+    time.sleep(0.3)
     before = memory(router.processes["web"].pid, "VmRSS")
     standin.deliver(str(uuid.uuid4()), records, packed=packed)
     done.set()
@@ -169,14 +175,14 @@ def sizes(folder: Path) -> bool:
         text = "x" * 4096
         many = [json.dumps(event).encode() for event in numbered(30_000)]
         heavy = [json.dumps({**event, "properties": {"text": text}}).encode() for event in numbered(4000)]
-        lines = b"\n".join(many)
+        lines = [b"\n".join(many[at : at + 450]) for at in range(20_500, 29_500, 450)]
         shapes = [
             ("500 records", many[:500], False),
             ("10,000 records", many[500:10_500], False),
             ("10,000 records, gzip", many[10_500:20_500], True),
             ("1,000 records of 4 KiB", heavy[:1000], False),
             ("2,500 records of 4 KiB, gzip", heavy[1000:3500], True),
-            ("20 records of 450 lines", [lines[at : at + 120_000] for at in range(0, 2_400_000, 120_000)], False),
+            ("20 records of 450 lines each", lines, False),
         ]
         taken = [large(router, what, records, packed=packed) for what, records, packed in shapes]
         return all(taken)

@@ -131,6 +131,8 @@ def compare(given: argparse.Namespace, dice: random.Random, parts: Parts, receiv
         session.post(f"{hooks}/pendula", json=sent[first : first + 100], timeout=10).raise_for_status()
         most = max(most, waiting(connection, "unidentified"))
         canary(session, hooks)
+        if given.rate:
+            time.sleep(max(0.0, begun + (first + 100) / given.rate - time.monotonic()))
     took = time.monotonic() - begun
     wait(lambda: waiting(connection, "unclaimed", "running", "lined") == 0, 300, "what is known is delivered")
     idle = float(connection.ledger.client.get("router:tickets") or 0)
@@ -179,6 +181,7 @@ def main() -> None:
         "--missing", type=float, default=0.02, help="share of messages whose outbound event never comes"
     )
     parser.add_argument("--wait", type=float, default=60, help="CORRELATION_WAIT_S; longer than the posting takes")
+    parser.add_argument("--rate", type=float, default=0, help="events a second; 0 = as fast as they are taken")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

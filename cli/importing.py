@@ -1,4 +1,4 @@
-"""event-router import: routes out of what another system has."""
+"""event-router import: routes, or events, out of what another system has."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import click
 
+from cli.import_activatepro import activatepro
 from cli.incoming_events import Unusable
 from cli.table import table
 from tasks.importing import Imported, NoExport, imported, routes_file, subscriptions
@@ -14,7 +15,10 @@ from tasks.importing import Imported, NoExport, imported, routes_file, subscript
 
 @click.group("import")
 def importing() -> None:
-    """Make a routes file out of what another system has."""
+    """Take over what another system has: its routes, its events."""
+
+
+importing.add_command(activatepro)
 
 
 @importing.command()

@@ -64,9 +64,9 @@ KINDS: Final[Mapping[str, Kind]] = {
     "encharge": Kind(encharge.unwrap, _of_encharge),
     "segment": Kind(segment.unwrap_posted, _of_segment),
     "segment_webhook": Kind(segment.unwrap_webhook, _of_segment),
+    "segment_stream": Kind(segment.unwrap_webhook, _of_segment),
     "activity_sync": Kind(activity_sync.unwrap, activity_sync.looks_like),
     "activatepro": Kind(activatepro.unwrap, _of_activatepro),
-    "segment_stream": Kind(segment.unwrap_webhook, _of_segment),
 }
 
 

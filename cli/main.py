@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cli import check, dead, demo, evaluate, explain, gates, importing, ledger, sandbox, send, up, workers
+from cli import check, dead, demo, evaluate, explain, gates, importing, kinesis, ledger, sandbox, send, up, workers
 from config.problems import ConfigurationRefused
 
 
@@ -39,6 +39,7 @@ for command in (
     gates.destination,
     gates.route,
     importing.importing,
+    kinesis.kinesis,
     ledger.ledger,
     sandbox.sandbox,
     send.send,

@@ -3,6 +3,7 @@
 import click
 
 from sandbox.server import OpenToAll, keys_of, serve
+from sandbox.tokens import Tokens
 
 
 @click.command()
@@ -14,9 +15,11 @@ def sandbox(environ: dict[str, str], host: str, port: int, reveal: bool) -> None
     """Run a stand-in Encharge: its Ingest and REST APIs, a page that shows what arrived, faults on demand.
 
     Callers must know the keys of ENCHARGE_WRITE_KEY and ENCHARGE_API_KEY; without them sandbox-write-key and
-    sandbox-api-key. On an address that other machines reach, these two will not do, and the page wants the API key.
+    sandbox-api-key. ActivatePro (/activatepro), Segment (/segment/v1) and a receiver of webhooks (/webhook) are there
+    too, with ACTIVATEPRO_TOKEN, SEGMENT_WRITE_KEY and SANDBOX_WEBHOOK_SECRET. On an address that other machines
+    reach, keys that everybody knows will not do, and the page wants the API key.
     """
     try:
-        serve(host, port, keys_of(environ), reveal=reveal)
+        serve(host, port, keys_of(environ), tokens=Tokens.of(environ), reveal=reveal)
     except OpenToAll as refused:
         raise click.ClickException(str(refused)) from None

@@ -19,6 +19,7 @@ import requests
 
 from cli import redis_server
 from cli.redis_server import Server, pick_port
+from sandbox.tokens import ACTIVATEPRO_TOKEN, SEGMENT_KEY
 
 _STOP_S = 10.0
 _READY_S = 30.0
@@ -140,6 +141,7 @@ def running(
             env["ENCHARGE_WRITE_KEY"], env["ENCHARGE_API_KEY"] = keys
             env["ENCHARGE_INGEST_URL"] = f"{sandbox_url}/ingest/v1/"
             env["ENCHARGE_API_URL"] = f"{sandbox_url}/api/v1"
+            _others_in_the_sandbox(env, sandbox_url)
         stack = Stack(env, folder, server, f"http://127.0.0.1:{web_port}", sandbox_url, secret, {})
         try:
             if sandbox_url:
@@ -150,6 +152,16 @@ def running(
             yield stack
         finally:
             stack.stop()
+
+
+def _others_in_the_sandbox(env: dict[str, str], url: str) -> None:
+    """The other systems that routes send to; those whose key is set are meant."""
+    for key, token, address, path in (
+        ("ACTIVATEPRO_TOKEN", ACTIVATEPRO_TOKEN, "ACTIVATEPRO_URL", "/activatepro"),
+        ("SEGMENT_WRITE_KEY", SEGMENT_KEY, "SEGMENT_URL", "/segment/v1"),
+    ):
+        if not env.get(key):
+            env[key], env[address] = token, f"{url}{path}"
 
 
 def wait_ready(stack: Stack) -> None:

@@ -56,9 +56,12 @@ def up(environ: dict[str, str], reveal: bool) -> None:
 def _environment_file(stack: Stack) -> Path:
     """What commands need to find this router, for a shell to read; for this user only, as it holds secrets."""
     file = stack.folder / "environment"
-    names = ("REDIS_URL", "SPOOL_FOLDER", "ENCHARGE_WEBHOOK_SECRET", "ENCHARGE_WRITE_KEY", "ENCHARGE_API_KEY")
+    names = (
+        *("REDIS_URL", "SPOOL_FOLDER", "ENCHARGE_WEBHOOK_SECRET", "ENCHARGE_WRITE_KEY", "ENCHARGE_API_KEY"),
+        *("ENCHARGE_INGEST_URL", "ACTIVATEPRO_TOKEN", "ACTIVATEPRO_URL", "SEGMENT_WRITE_KEY", "SEGMENT_URL"),
+    )
     values = {name: stack.environ[name] for name in names if name in stack.environ}
-    values |= {"ENCHARGE_INGEST_URL": stack.environ.get("ENCHARGE_INGEST_URL", ""), "EVENT_ROUTER_URL": stack.web_url}
+    values |= {"EVENT_ROUTER_URL": stack.web_url}
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
         os.fchmod(opened.fileno(), 0o600)  # it may have been there before, and open to others
         opened.write("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items() if value))

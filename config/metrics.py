@@ -45,6 +45,23 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
         (),
         "Seconds since the worker that is silent for longest proved that it consumes; forgotten after 10 minutes.",
     ),
+    "event_router_kinesis_lag_seconds": (
+        "gauge",
+        ("source",),
+        "How far behind the end of a source's stream its worst shard is; grows while nobody reads it.",
+    ),
+    "event_router_kinesis_checkpoint_age_seconds": (
+        "gauge",
+        ("source",),
+        "Seconds since anything of the stream came into the ledger; says nothing while nothing comes.",
+    ),
+    "event_router_kinesis_consumers": ("gauge", ("source",), "Processes that read the stream."),
+    "event_router_kinesis_records_total": ("counter", ("source",), "Records of the stream that are in the ledger."),
+    "event_router_kinesis_rejected_total": (
+        "counter",
+        ("source",),
+        "Events in those records that became dead letters at once: broken, or none of their source.",
+    ),
     "event_router_queue_length": ("gauge", (), "Tickets in Celery's queue."),
     "event_router_redis_up": ("gauge", (), "1 when Redis answers; without it, only what follows is told."),
     "event_router_redis_memory_share": (

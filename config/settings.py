@@ -309,6 +309,18 @@ class Settings:
     http_read_timeout_s: float = setting(
         "HTTP_READ_TIMEOUT_S", "Time between two bytes of a destination's answer.", _seconds, "10"
     )
+    kinesis_lease_s: float = setting(
+        "KINESIS_LEASE_S",
+        "How long a process that reads a stream may be silent before others take its shards over.",
+        _seconds,
+        "10",
+    )
+    kinesis_poll_s: float = setting(
+        "KINESIS_POLL_S",
+        "Time between two reads of a shard that has nothing new; a shard that has: 0.2.",
+        _seconds,
+        "1",
+    )
     metrics_token: str = setting(
         "METRICS_TOKEN",
         "Bearer token that /metrics wants; without one it answers only to this machine.",

@@ -68,7 +68,11 @@ def reference() -> str:
         default = meta["default"].replace(str(HERE.parent) + "/", "") or "(not set)"
         secret = " Secret: shown as set or unset only." if meta["secret"] else ""
         lines.append(f"| `{meta['env']}` | `{default}` | {meta['doc']}{secret} |")
-    lines += ["", "The secrets of sources are variables too; `config/sources.yaml` names them.", ""]
+    lines += [
+        "",
+        "The secrets of sources and webhooks are variables too; sources.yaml and routes.yaml name them.",
+        "",
+    ]
     lines += ["## Actions", "", "`*` = required, `(*)` = required in the form of Segment's Encharge destination.", ""]
     for action in ACTIONS.values():
         lines += [f"### `{action.name}`", "", action.doc, ""]

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 
 from sandbox.activity_stream import ActivityStream
 from sandbox.server import HOST, PORT, OpenToAll, keys_of, serve
+from sandbox.tokens import Tokens
 
 _EPILOG = (
     "Environment: ENCHARGE_WRITE_KEY and ENCHARGE_API_KEY (default: the write key) are the keys that callers must "
-    "know, SANDBOX_ACTIVITY_STREAM_SECRET goes with each change as bearer token."
+    "know, SANDBOX_ACTIVITY_STREAM_SECRET goes with each change as bearer token. ACTIVATEPRO_TOKEN, SEGMENT_WRITE_KEY "
+    "and SANDBOX_WEBHOOK_SECRET are those of the other systems; SANDBOX_ACTIVATEPRO_EVENTS=name,name are all events "
+    "that ActivatePro is to know."
 )
 
 
@@ -31,7 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.activity_stream:
         stream = ActivityStream(given.activity_stream, os.environ.get("SANDBOX_ACTIVITY_STREAM_SECRET", ""))
     try:
-        serve(given.host, given.port, keys_of(os.environ), activity_stream=stream, reveal=given.reveal)
+        serve(
+            given.host,
+            given.port,
+            keys_of(os.environ),
+            activity_stream=stream,
+            tokens=Tokens.of(os.environ),
+            reveal=given.reveal,
+        )
     except OpenToAll as refused:
         sys.exit(str(refused))
 

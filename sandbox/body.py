@@ -1,6 +1,7 @@
 """Reading what a caller sent (JSON, identifiers, tags), or refusing it with a reason."""
 
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -10,6 +11,8 @@ from sandbox.records import Json
 
 #: A limit of the sandbox: deeper values could be read, but the page's state could not be written any more.
 _MAX_DEPTH = 100
+#: Another: bytes of a body when it is unpacked.
+_MOST_UNPACKED = 16 * 1024 * 1024
 
 
 class Refused(Exception):
@@ -48,6 +51,20 @@ def json_value(request: Request, *, any_content_type: bool = False) -> Any:
     if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _depth(value) > _MAX_DEPTH:
         raise Refused(400, f"The body is nested more than {_MAX_DEPTH} levels deep.")
     return value
+
+
+def unpacked(body: bytes, coding: str) -> bytes:
+    """A body without its Content-Encoding, if that is gzip. Raises Refused."""
+    if coding.strip().lower() != "gzip":
+        return body
+    reader = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        whole = reader.decompress(body, _MOST_UNPACKED)
+    except zlib.error:
+        raise Refused(400, "The body is not gzip.") from None
+    if not reader.eof:
+        raise Refused(400, "The body is cut off, or too large when unpacked.")
+    return whole
 
 
 def identifiers(source: Mapping[str, Any], where: str = "user") -> dict[str, str]:

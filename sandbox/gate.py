@@ -1,4 +1,4 @@
-"""The gate in front of both APIs: counts every request, and carries out the faults that the rules decide."""
+"""The gate in front of the APIs: counts every request, and carries out the faults that the rules decide."""
 
 import json
 import os
@@ -14,13 +14,15 @@ from time import monotonic, sleep
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
+from sandbox.body import Refused, unpacked
 from sandbox.faults import Fault, Faults
 from sandbox.records import Json, rfc3339
 from sandbox.rest_objects import error_envelope
 from sandbox.state import State
 from sandbox.wsgi import Answer, WsgiApp, answer_of
 
-_APIS = ("/ingest/v1", "/api/v1")
+_REST = "/api/v1"
+_APIS = ("/ingest/v1", _REST, "/activatepro", "/segment/v1", "/webhook")
 _PEEK_EVERY_S = 0.05
 #: struct linger {on, 0 seconds}: closing sends RST instead of FIN
 _LINGER_RST = struct.pack("ii", 1, 0)
@@ -46,12 +48,20 @@ class Request:
         self.environ["wsgi.input"] = BytesIO(self.body)
 
     @cached_property
+    def text(self) -> bytes:
+        """The body, unpacked where that can be done."""
+        try:
+            return unpacked(self.body, str(self.environ.get("HTTP_CONTENT_ENCODING", "")))
+        except Refused:
+            return self.body
+
+    @cached_property
     def emails(self) -> list[str]:
         """The e-mails of the query, and user.email and email of the body (or of each person in a list)."""
         query = parse_qsl(self.environ.get("QUERY_STRING", ""))
         found = [value for key, value in query if key == "email" or key.endswith("[email]")]
         try:
-            value = json.loads(self.body)
+            value = json.loads(self.text)
         except (ValueError, RecursionError):
             value = None
         for entry in value if isinstance(value, list) else [value]:
@@ -88,7 +98,7 @@ class FaultGate:
         with self._state.lock:
             answer = answer_of(self._app, request.environ)
             status = int(answer.status[:3])
-            self._state.record_call(request.method, request.path, request.body, status, answered_after_s)
+            self._state.record_call(request.method, request.path, request.text, status, answered_after_s)
         self._state.count("accepted" if answer.status.startswith("2") else "refused")
         return answer
 
@@ -130,8 +140,8 @@ def _fault_body(request: Request, fault: Fault, reason: str) -> tuple[bytes, str
     if isinstance(body, str):
         return body.encode(errors="replace"), "text/plain; charset=utf-8"
     if body is None:
-        ingest = request.path.startswith(_APIS[0])
-        body = {"error": f"Sandbox fault: {reason}"} if ingest else error_envelope(f"Sandbox fault: {reason}")
+        text = f"Sandbox fault: {reason}"
+        body = error_envelope(text) if request.path.startswith(_REST) else {"error": text}
     return json.dumps(body).encode(), "application/json"
 
 

@@ -12,13 +12,17 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 
+from sandbox.activatepro import ActivatePro
 from sandbox.activity_stream import ActivityStream
 from sandbox.console import Console
 from sandbox.faults import Faults
 from sandbox.gate import FaultGate
 from sandbox.ingest import Ingest
 from sandbox.rest import Rest
+from sandbox.segment import Segment
 from sandbox.state import State
+from sandbox.tokens import Tokens
+from sandbox.webhook import WebhookReceiver
 from sandbox.wsgi import Answer, answer_of
 
 WRITE_KEY = "sandbox-write-key"
@@ -27,6 +31,7 @@ HOST = "127.0.0.1"
 PORT = 8900
 #: A limit of the sandbox: what is announced larger is not read.
 MOST_BODY = 16 * 1024 * 1024
+_TOKENS = Tokens()
 
 
 class OpenToAll(Exception):
@@ -45,10 +50,12 @@ def create_sandbox(
     activity_stream: ActivityStream | None = None,
     *,
     console_key: str = "",
+    tokens: Tokens = _TOKENS,
     reveal: bool = True,
 ) -> Flask:
     """One account as a WSGI application: /ingest/v1, /api/v1, the page and /_sandbox/*.
 
+    And what else the router sends to, as far as there is a token for it: /activatepro, /segment/v1, /webhook.
     `console_key` guards the page and /_sandbox/* as the password of Basic authentication; "" = open. Without `reveal`
     they show nothing of what callers sent.
     """
@@ -59,6 +66,12 @@ def create_sandbox(
     app.url_map.merge_slashes = False  # a client does not follow redirects after a POST
     app.register_blueprint(Ingest(state, write_key).blueprint())
     app.register_blueprint(Rest(state, api_key).blueprint())
+    if tokens.activatepro:
+        app.register_blueprint(ActivatePro(state, tokens.activatepro, tokens.event_classes).blueprint())
+    if tokens.segment:
+        app.register_blueprint(Segment(state, tokens.segment).blueprint())
+    if tokens.webhook:
+        app.register_blueprint(WebhookReceiver(state, tokens.webhook).blueprint())
     app.register_blueprint(Console(state, faults, activity_stream, console_key, reveal=reveal).blueprint())
     app.register_error_handler(404, _cannot)
     app.register_error_handler(405, _cannot)
@@ -77,17 +90,20 @@ def serve(
     keys: tuple[str, str],
     *,
     activity_stream: ActivityStream | None = None,
+    tokens: Tokens = _TOKENS,
     reveal: bool = False,
 ) -> None:
     """Print the address and serve until interrupted; `keys` are the write key and the API key.
 
     On an address that other machines reach, the page wants the API key as password. Raises OpenToAll when a key is
-    one of those that everybody knows.
+    one of those that everybody knows; other systems are left out then.
     """
     local = is_loopback(host)
     if not local and {WRITE_KEY, API_KEY} & set(keys):
         raise OpenToAll(f"{host} is reached from other machines: set ENCHARGE_WRITE_KEY to a key of your own")
-    app = create_sandbox(*keys, activity_stream, console_key="" if local else keys[1], reveal=reveal)
+    tokens = tokens if local else tokens.own()
+    console_key = "" if local else keys[1]
+    app = create_sandbox(*keys, activity_stream, console_key=console_key, tokens=tokens, reveal=reveal)
     server = make_server(app, host, port)
     shown = f"[{host}]" if ":" in host else host
     sys.stdout.write(f"sandbox on http://{shown}:{server.server_port}\n")

@@ -74,11 +74,6 @@ class Envelope:
         return _shown(self.source, name)
 
     @functools.cached_property
-    def notes(self) -> dict[str, Any]:
-        """What later stages found out about the event and want to find again; no part of it."""
-        return {}
-
-    @functools.cached_property
     def encoded(self) -> bytes:
         """As JSON, compact, ASCII; what is optional only where it is there. Measured and then sent: made once."""
         data = {name: getattr(self, name) for name in _FIELDS}
@@ -86,6 +81,11 @@ class Envelope:
             if data[name] is None or data[name] == ():
                 del data[name]
         return _to_json(data).encode("ascii")
+
+    @functools.cached_property
+    def notes(self) -> dict[str, Any]:
+        """What later stages found out about the event and want to find again; no part of it."""
+        return {}
 
     @functools.cached_property
     def view(self) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Final
 
-#: One in so many threads is kept free for each other destination.
+#: One in so many threads is kept free for each other destination; of many destinations fewer, so that half of all
+#: threads are for whoever has something to send.
 _SHARE: Final = 8
 #: Longest wait for a thread's place at a destination that still answers.
 _PATIENCE_S: Final = 0.1
@@ -25,7 +26,8 @@ class Slots:
         self, threads: int, destinations: Collection[str], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._threads = threads
-        self._kept = max(1, threads // _SHARE) if threads > len(destinations) else 0
+        others = max(1, len(destinations) - 1)
+        self._kept = min(max(1, threads // _SHARE), threads // 2 // others)
         self._destinations = tuple(destinations)
         self._taken: Counter[str] = Counter()
         self._answered: dict[str, float] = {}

@@ -10,7 +10,7 @@ KINDS: Final[dict[str, Kind]] = {
     "encharge": Kind(encharge.unwrap, personal=personal.KINDS["encharge"]),
     "segment": Kind(write_keys=True, personal=personal.KINDS["segment"]),
     "segment_webhook": Kind(segment.unwrap_webhook, signed=True, personal=personal.KINDS["segment_webhook"]),
-    "activity_sync": Kind(activity_sync.unwrap, personal=personal.KINDS["activity_sync"]),
-    "activatepro": Kind(activatepro.unwrap, personal=personal.KINDS["activatepro"]),
     "segment_stream": Kind(segment.unwrap_webhook, several=True, personal=personal.KINDS["segment_stream"]),
+    "activity_sync": Kind(activity_sync.unwrap, several=True, personal=personal.KINDS["activity_sync"]),
+    "activatepro": Kind(activatepro.unwrap, several=True, personal=personal.KINDS["activatepro"]),
 }

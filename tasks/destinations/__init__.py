@@ -5,8 +5,9 @@ from typing import Final
 
 from config.settings import Settings
 from tasks.destinations.activatepro import ActivatePro
+from tasks.destinations.connections import Pools
 from tasks.destinations.encharge import Encharge
-from tasks.destinations.guarded import Guard, GuardedAdapter
+from tasks.destinations.guarded import Guard, guarded
 from tasks.destinations.http import Http
 from tasks.destinations.segment import Segment
 from tasks.destinations.webhook import Webhook
@@ -40,17 +41,16 @@ def destinations(
     `keys` sign the webhooks' requests; to show requests, none are needed.
     """
 
-    def http(adapter: GuardedAdapter | None = None) -> Http:
+    def http(made_by: Pools | None = None) -> Http:
         return Http(
             connect_timeout_s=settings.http_connect_timeout_s,
             read_timeout_s=settings.http_read_timeout_s,
             connections=settings.worker_concurrency,
-            adapter=adapter,
+            made_by=made_by,
         )
 
     def receiver(name: str, declared: Declared) -> Webhook:
-        adapter = GuardedAdapter(Guard(declared.allowed), settings.worker_concurrency)
-        return Webhook(http(adapter), declared.url, (keys or {}).get(name, ()))
+        return Webhook(http(guarded(Guard(declared.allowed))), declared.url, (keys or {}).get(name, ()))
 
     shared = http()
     return {

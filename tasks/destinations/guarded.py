@@ -7,13 +7,10 @@ TLS still asks for, and verifies, the name.
 
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final
-
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from typing import Final
 
 from tasks.addresses import Allowed, refusal
+from tasks.destinations.connections import Plain, Pools, Secure, pools
 from tasks.errors import DestinationRejected
 
 #: Of a name's addresses, so many are tried; each may take the whole time-out.
@@ -45,7 +42,7 @@ class Guard:
                 raise DestinationRejected(f"not sent: the name leads to {address}, which is {what}")
         return found[:_TRIED]
 
-    def connect(self, connection: HTTPConnection, new: Callable[[], socket.socket]) -> socket.socket:
+    def connect(self, connection: Plain | Secure, new: Callable[[], socket.socket]) -> socket.socket:
         """A socket to a checked address; `new` connects to what the connection has as its host at that moment."""
         name = connection.host
         failed: Exception = OSError("the name has no address")
@@ -61,36 +58,15 @@ class Guard:
         raise failed
 
 
-class GuardedAdapter(HTTPAdapter):
-    """What requests sends through, with a guard before each new connection."""
+def guarded(guard: Guard) -> Pools:
+    """Pools of connections that ask the guard when they are made."""
 
-    def __init__(self, guard: Guard, connections: int) -> None:
-        self._guard = guard
-        super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **named: Any) -> None:
-        """Give the pool connections that ask the guard."""
-        super().init_poolmanager(*args, **named)
-        self.poolmanager.pool_classes_by_scheme = _pools(self._guard)
-
-    def proxy_manager_for(self, *_: Any, **__: Any) -> Any:
-        """Never: a proxy would look the name up again, and reach whom it likes."""
-        raise DestinationRejected("not sent: webhooks go through no proxy")
-
-
-def _pools(guard: Guard) -> dict[str, type[HTTPConnectionPool]]:
-    class Plain(HTTPConnection):
+    class GuardedPlain(Plain):
         def _new_conn(self) -> socket.socket:
             return guard.connect(self, super()._new_conn)
 
-    class Secure(HTTPSConnection):
+    class GuardedSecure(Secure):
         def _new_conn(self) -> socket.socket:
             return guard.connect(self, super()._new_conn)
 
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
+    return pools(GuardedPlain, GuardedSecure)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import requests
-from requests.adapters import HTTPAdapter
+import urllib3.exceptions
 
+from tasks.destinations.connections import Adapter, Pools, pools
 from tasks.errors import (
     DestinationRejected,
     DestinationThrottled,
@@ -62,13 +63,13 @@ class Http:
         connect_timeout_s: float,
         read_timeout_s: float,
         connections: int,
-        adapter: HTTPAdapter | None = None,
+        made_by: Pools | None = None,
     ) -> None:
-        """`adapter` = what sends, where it is not requests' own."""
+        """`made_by` makes the connections, where they are to be of another kind."""
         self._timeout = (connect_timeout_s, read_timeout_s)
         self._session = requests.Session()
         self._session.trust_env = False
-        adapter = adapter or HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+        adapter = Adapter(connections, made_by or pools())
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -105,16 +106,17 @@ class Http:
                 return Response(
                     answer.status_code, dict(answer.headers), content[:KEPT_BODY].decode("utf-8", "replace")
                 )
-        except requests.Timeout as error:
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise DestinationUnavailable(f"timed out ({type(error).__name__})") from None
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise DestinationUnavailable(f"could not be reached ({type(error).__name__})") from None
 
 
 def _read(answer: requests.Response, deadline: float) -> bytes:
     # The read time-out runs between two bytes; a destination that drips its body must not hold a thread for ever.
+    # Nor may a chunk be waited for until it is full: read1 gives what is there.
     content = b""
-    for chunk in answer.iter_content(8192):
+    while chunk := answer.raw.read1(8192, decode_content=True):
         content += chunk
         if time.monotonic() > deadline:
             answer.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+import urllib3
 from bench import OK, Bench, Destination, answered, api, route, sends
 from builders import REPOSITORY, accept, balanced, counts, lease_out, state_of
 from requests.adapters import BaseAdapter
@@ -456,7 +457,8 @@ class Adapter(BaseAdapter):
         self.asked.append(request)
         answer = requests.Response()
         status, content, headers = self.answer
-        answer.status_code, answer.raw, answer.request = status, io.BytesIO(content), request
+        answer.raw = urllib3.HTTPResponse(io.BytesIO(content), preload_content=False)
+        answer.status_code, answer.request = status, request
         answer.headers.update(headers)
         return answer
 

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from app.source import Source
-from app.sources import encharge, segment
+from app.sources import activatepro, activity_sync, encharge, segment
 from tasks.dead_letter import DeadLetters
 from tasks.envelope import Envelope
 from tasks.errors import QueueFull, QueueUnavailable
@@ -27,10 +27,13 @@ ID = VECTORS["plain"]["headers"]["X-Amz-Firehose-Request-Id"]
 SOURCES = {
     "segment": Source("segment", segment.unwrap_webhook, ("other-key", KEY), several=True),
     "encharge": Source("encharge", encharge.unwrap, (KEY,), max_request_bytes=100_000),
+    "activity": Source("activity", activity_sync.unwrap, (KEY,), several=True),
+    "crm": Source("crm", activatepro.unwrap, (KEY,), several=True),
     "signed": Source("signed", segment.unwrap_webhook, (KEY,), signed=True),
     "site": Source("site", None, write_keys={"web": KEY}),
 }
 TRACK = {"type": "track", "event": "A", "userId": "u1", "messageId": "m1"}
+ACTIVITY = json.loads(VECTORS["plain"]["records_decoded"][0]["data"])
 
 
 @pytest.fixture
@@ -73,7 +76,11 @@ def refused(answer: Reply, id_: str = ID) -> tuple[int, str]:
 @pytest.mark.parametrize("name", ["plain", "gzip"])
 @pytest.mark.parametrize(
     ("source", "accepted", "dead"),
-    [("segment", 6, {"undecodable": 1}), ("encharge", 1, {"invalid": 5, "undecodable": 1})],
+    [
+        ("segment", 6, {"undecodable": 1}),
+        ("encharge", 1, {"invalid": 5, "undecodable": 1}),
+        ("activity", 1, {"invalid": 3, "undecodable": 1}),
+    ],
 )
 def test_vector_requests(
     client: FlaskClient, ledger: Ledger, name: str, source: str, accepted: int, dead: Mapping[str, int]
@@ -89,7 +96,7 @@ def test_vector_requests(
         "accepted": 14,
         "waiting": accepted,
         "dead": sum(dead.values()),
-        "duplicate": 7,
+        "duplicate": 14 - accepted - sum(dead.values()),  # to Activity Sync, what is no event is known by its content
     }
     reasons = [letter.reason for letter in DeadLetters(ledger).find()]
     assert {reason: reasons.count(reason) for reason in reasons} == dead
@@ -286,10 +293,10 @@ def test_a_request_that_fails_in_the_middle_comes_again(ledger: Ledger) -> None:
     records = [json.dumps({**TRACK, "messageId": f"m{number}"}).encode() for number in range(600)]
 
     assert refused(post(client, records)) == (503, "queue_unavailable")
-    assert counts(ledger, name="segment") == {"accepted": 250, "waiting": 250}
+    assert counts(ledger, name="segment") == {"accepted": 100, "waiting": 100}
     taken(client, *records)
-    assert counts(ledger, name="segment") == {"accepted": 850, "waiting": 600, "duplicate": 250}
-    assert queue.calls == 5
+    assert counts(ledger, name="segment") == {"accepted": 700, "waiting": 600, "duplicate": 100}
+    assert queue.calls == 8
 
 
 @pytest.mark.parametrize(
@@ -355,9 +362,9 @@ class Counting(RedisQueue):
         self.accept = accept
 
 
-@pytest.mark.parametrize(("size", "number", "calls"), [(10, 501, 3), (100_000, 11, 3), (600_000, 2, 2)])
+@pytest.mark.parametrize(("size", "number", "calls"), [(10, 201, 3), (100_000, 11, 3), (600_000, 2, 2)])
 def test_redis_gets_bounded_pieces(ledger: Ledger, size: int, number: int, calls: int) -> None:
-    """At most 250 events and 512 KiB at a time, or one event that is larger."""
+    """At most 100 events and 512 KiB at a time, or one event that is larger."""
     queue = Counting(ledger)
     client = create_app(SOURCES, queue, ledger).test_client()
     events = [{**TRACK, "messageId": f"m{each}", "properties": {"text": "x" * size}} for each in range(number)]
@@ -366,7 +373,31 @@ def test_redis_gets_bounded_pieces(ledger: Ledger, size: int, number: int, calls
 
     assert len(queue.calls) == calls
     assert sum(events for events, _ in queue.calls) == number
-    assert all(events <= 250 and (size <= 512 * 1024 or events == 1) for events, size in queue.calls)
+    assert all(events <= 100 and (size <= 512 * 1024 or events == 1) for events, size in queue.calls)
+
+
+WEIRD = "\ud800\x00\uffff" + "\U0001f4a9" * 300
+
+
+@pytest.mark.parametrize(
+    ("source", "event"),
+    [
+        ("encharge", {"event": WEIRD, "user": {"id": WEIRD, "email": WEIRD}}),
+        ("segment", {"type": WEIRD, "event": WEIRD, "userId": WEIRD, "messageId": WEIRD, "timestamp": WEIRD}),
+        ("activity", {"kind": WEIRD, "tenantId": WEIRD, "version": "1.0", "data": {"messageId": WEIRD, WEIRD: WEIRD}}),
+        ("activity", {**ACTIVITY, "customContext": {"userId": WEIRD}}),
+        ("activity", {**ACTIVITY, "tenantId": WEIRD, "timestamp": WEIRD}),
+        ("crm", {"event": WEIRD, "userId": WEIRD, "timestamp": WEIRD}),
+    ],
+)
+def test_no_text_blocks_a_stream(client: FlaskClient, source: str, event: Any) -> None:
+    """Lone surrogates, NUL, texts too long: taken or a dead letter, never a failure that would come again."""
+    taken(
+        client,
+        json.dumps(event).encode(),
+        json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass"),
+        path=f"/firehose/{source}",
+    )
 
 
 def test_order_within_a_request(ledger: Ledger) -> None:

@@ -1,5 +1,6 @@
 """The way out leads to the configured addresses only, whatever an event, an envelope or an answer says."""
 
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,10 +16,12 @@ from config.settings import load
 from tasks import routing
 from tasks.action import Request
 from tasks.actions import ACTIONS
+from tasks.addresses import Allowed
 from tasks.destinations import destinations
 from tasks.destinations.encharge import Encharge
 from tasks.destinations.http import Http
 from tasks.errors import DestinationRejected, MappingFailed
+from tasks.webhooks import Webhook
 
 INTERNAL = "http://169.254.169.254/latest/meta-data"
 HOSTILE = (
@@ -26,7 +29,17 @@ HOSTILE = (
     *("\r\nHost: internal.example.com", "?x#y", "%2f%2finternal", "\x00", "file:///etc/passwd", "[::1]", "\ud800"),
 )
 VALUES = st.sampled_from(HOSTILE) | st.text(max_size=20)
-ADDRESSES = ("https://ingest.example.com:8443/v1/", "https://api.example.com:8444/v1")
+ADDRESSES = (
+    *("https://ingest.example.com:8443/v1/", "https://api.example.com:8444/v1", "https://crm.example.com:8445/hook"),
+    *("https://activatepro.example.com:8446", "https://segment.example.com:8447/v1"),
+)
+NOW = "2026-01-02T03:04:05Z"
+
+
+HEADERS = {
+    *("(the key)", "application/json", "event-router", "gzip", "1"),
+    *("(the time of sending)", "v1,(the signature)"),
+}
 
 
 def where(url: str) -> tuple[str, str]:
@@ -39,9 +52,16 @@ def where(url: str) -> tuple[str, str]:
 def test_no_field_chooses_the_address(values: list[str], objects: dict[str, str]) -> None:
     """Scheme, host and port of every action's requests are the settings'; headers hold nothing of an event."""
     configured = load(
-        {"ENCHARGE_INGEST_URL": ADDRESSES[0], "ENCHARGE_API_URL": ADDRESSES[1], "ENCHARGE_WRITE_KEY": "key"}
+        {
+            "ENCHARGE_INGEST_URL": ADDRESSES[0],
+            "ENCHARGE_API_URL": ADDRESSES[1],
+            "ENCHARGE_WRITE_KEY": "key",
+            "ACTIVATEPRO_URL": ADDRESSES[3],
+            "SEGMENT_URL": ADDRESSES[4],
+        }
     )
-    known = destinations(configured)
+    known = destinations(configured, {"crm": Webhook(ADDRESSES[2], ("CRM_SECRET",), Allowed())})
+    reached = set()
     for action in ACTIONS.values():
         given_values = iter(values)
         fields: dict[str, Any] = {}
@@ -49,15 +69,21 @@ def test_no_field_chooses_the_address(values: list[str], objects: dict[str, str]
             text = field.choices[0] if field.choices else next(given_values)
             person = {"email": text, "userId": text, **objects}
             fields[name] = {"string": text, "object": person, "boolean": True}[field.kind]
+        # What else would be refused before there is a request.
+        fields |= {name: value for name, value in {"timestamp": NOW, "to": "crm"}.items() if name in fields}
         try:
             requests = action.requests(fields)
         except MappingFailed:
             continue
         for request in requests:
             shown = known[request.destination].shown(request)
+            reached.add(request.destination)
             assert where(shown["url"]) in {where(address) for address in ADDRESSES}
-            assert set(shown["headers"].values()) <= {"(the key)", "application/json", "event-router"}
+            id_ = shown["headers"].pop("webhook-id", "msg_0")
+            assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", id_)
+            assert set(shown["headers"].values()) <= HEADERS
             assert request.method in {"POST", "DELETE"}
+    assert {"activatepro", "segment", "webhook-crm"} <= reached
 
 
 def test_bug_half_a_character_in_a_query_came_back_until_it_was_poison() -> None:

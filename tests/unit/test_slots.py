@@ -51,3 +51,17 @@ def test_a_destination_that_answers_is_waited_for() -> None:
 
     assert slots.enter("a")
     leaving.join()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 16, 64])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9, 10, 40])
+def test_bug_many_destinations_kept_all_threads_from_each_other(threads: int, count: int) -> None:
+    """With nine of them, two of sixteen threads each, nobody could send anything."""
+    names = [f"webhook-{number}" for number in range(count)]
+    slots = Slots(threads, names)
+
+    taken = 0
+    while taken < threads and slots.enter(names[0]):
+        taken += 1
+
+    assert taken >= max(1, threads // 2)
