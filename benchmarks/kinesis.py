@@ -5,8 +5,8 @@
 Two processes read what lies there already, a third, when one is killed with -9. While writing goes on, a shard is split
 (at a half), two others are merged and the killed process is started again (at two thirds), and then the other is
 stopped (SIGSTOP) for one and a half leases. The stand-in throttles as the service does, and its iterators expire after
-4 s. Ends with status 1 unless no event is lost, each partition key's events were accepted in order, there are no more duplicates than those two processes
-can have had in hand, the ledger knew all of them, and the lag comes back to 0.
+4 s. Ends with status 1 unless no event is lost, each partition key's events were accepted in order, there are no more
+duplicates than those two processes can have had in hand, the ledger knew all of them, and the lag comes back to 0.
 """
 
 import argparse

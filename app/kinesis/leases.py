@@ -39,6 +39,13 @@ redis.call('ZADD', KEYS[1], micros(now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. micros(now - ARGV[2]))
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
+# KEYS shard, shards, finished; ARGV shard.
+_NOTE: Final = """
+if redis.call('ZSCORE', KEYS[3], ARGV[1]) or redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'lag_ms', 0, 'lag_at', micros(now))
+redis.call('SADD', KEYS[2], ARGV[1])
+return 1
+"""
 # KEYS shard, shards, finished; ARGV owner, microseconds of a lease, shard. Gives {} or {checkpoint}.
 _TAKE: Final = """
 if redis.call('ZSCORE', KEYS[3], ARGV[3]) then return {} end
@@ -108,6 +115,7 @@ class Leases:
         self._stream = stream
         scripts = {
             "heard": _HEARD,
+            "note": _NOTE,
             "take": _TAKE,
             "renew": _RENEW,
             "checkpoint": _CHECKPOINT,
@@ -137,6 +145,13 @@ class Leases:
         """Note that a consumer ends, as it was told."""
         with _answering():
             self._client.zrem(f"{self._keys}consumers", consumer)
+
+    def note(self, shard: str) -> None:
+        """There is this shard to read: its lag counts from now on, should nobody take it."""
+        with _answering():
+            self._scripts["note"](
+                keys=[self._shard(shard), f"{self._keys}shards", f"{self._keys}finished"], args=[shard]
+            )
 
     def take(self, shard: str, owner: str) -> str | None:
         """Take a lease; `owner` must be new. Gives the checkpoint ("" = none), or None: another has it, or it ended."""

@@ -174,6 +174,22 @@ def test_lag() -> None:
     assert lag(client) == 0
 
 
+def test_a_shard_that_nobody_takes() -> None:
+    """Its lag counts from when it was seen; what has a row, or has ended, is noted no more."""
+    client, leases = fake_leases()
+    leases.begin(1)
+    leases.note("shard-1")
+    assert lag(client) == 0
+    client.hincrby(f"{KEY}shard:shard-1", "lag_at", -60_000_000)
+    leases.note("shard-1")
+
+    assert lag(client) == pytest.approx(60, abs=5)
+    leases.take("shard-1", "one/1")
+    leases.finish("shard-1", "one/1")
+    leases.note("shard-1")
+    assert leases.look().shards == []
+
+
 def test_metrics() -> None:
     """The web tells of each source that has a stream: also when nobody has ever read it."""
     ledger = fake_ledger()
@@ -216,6 +232,7 @@ def test_without_redis() -> None:
         lambda: leases.begin(1),
         lambda: leases.heard("one"),
         lambda: leases.leave("one"),
+        lambda: leases.note("shard-1"),
         lambda: leases.take("shard-1", "one/1"),
         lambda: leases.renew("shard-1", "one/1", None),
         lambda: leases.checkpoint("shard-1", "one/1", "1", 1, 0),
