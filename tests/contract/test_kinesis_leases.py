@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app import create_app
-from app.kinesis.leases import Leases
+from app.kinesis.leases import Leases, current
 from app.kinesis.stream import Stream
 from app.kinesis.watch import watch
 from app.source import Source
@@ -43,6 +43,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.checkpoints: dict[str, str] = {}
         self.finished: set[str] = set()
         self.number = 0
+        self.records = 0
 
     @rule(shard=st.sampled_from(SHARDS))
     def take(self, shard: str) -> None:
@@ -77,13 +78,16 @@ class LeaseMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.believed)
     @rule(data=st.data())
     def write(self, data: Any) -> None:
-        """Whoever believes in an old lease writes nothing."""
+        """Whoever believes in an old lease writes nothing, nor does who follows another checkpoint; twice is once."""
         shard, owner = data.draw(st.sampled_from(self.believed))
+        before = self.checkpoints.get(shard, "")
+        said = data.draw(st.sampled_from([before, "another"]))
         self.number += 1
-        written = self.leases.checkpoint(shard, owner, str(self.number), 1, 0)
-        assert written == (self.owner.get(shard) == owner)
-        if written:
+        written = [self.leases.checkpoint(shard, owner, said, str(self.number), 1, 0) for _ in range(2)]
+        assert written == [self.owner.get(shard) == owner and said == before] * 2
+        if written[0]:
             self.checkpoints[shard] = str(self.number)
+            self.records += 1
 
     @precondition(lambda self: self.believed)
     @rule(data=st.data())
@@ -111,6 +115,7 @@ class LeaseMachine(RuleBasedStateMachine):
         """What is shown is what holds."""
         rows = self.leases.look()
         assert rows.finished == self.finished
+        assert current(self.client, "stream")[1] == self.records
         assert rows.owners() == {shard: owner for shard, owner in self.owner.items() if shard not in self.out}
         assert {row.shard: row.checkpoint for row in rows.shards if row.checkpoint} == self.checkpoints
 
@@ -144,7 +149,7 @@ def test_another_stream_begins_anew() -> None:
     client, leases = fake_leases()
     leases.begin(1)
     leases.take("shard-1", "one")
-    leases.checkpoint("shard-1", "one", "17", 1, 0)
+    leases.checkpoint("shard-1", "one", "", "17", 1, 0)
 
     assert Leases(client, "stream", "events@2", 10).take("shard-1", "two") == ""
 
@@ -198,7 +203,7 @@ def test_metrics() -> None:
     leases.heard("one")
     leases.take("shard-1", "one/1")
     leases.renew("shard-1", "one/1", 2500)
-    leases.checkpoint("shard-1", "one/1", "17", 20, 3)
+    leases.checkpoint("shard-1", "one/1", "", "17", 20, 3)
     sources = {
         name: Source(name, None, kinesis=stream)
         for name, stream in (("stream", Stream("events", "x")), ("unread", Stream("others", "x")), ("web", None))
@@ -235,7 +240,7 @@ def test_without_redis() -> None:
         lambda: leases.note("shard-1"),
         lambda: leases.take("shard-1", "one/1"),
         lambda: leases.renew("shard-1", "one/1", None),
-        lambda: leases.checkpoint("shard-1", "one/1", "1", 1, 0),
+        lambda: leases.checkpoint("shard-1", "one/1", "", "1", 1, 0),
         lambda: leases.finish("shard-1", "one/1"),
         lambda: leases.give_back("shard-1", "one/1"),
         leases.look,

@@ -171,7 +171,7 @@ def test_an_open_shard_goes_on() -> None:
 
     reader = bench.run()
 
-    assert [wait <= 0.2 for wait in bench.clock.waits] == [True, True, False, False]
+    assert [wait <= 0.25 for wait in bench.clock.waits] == [True, True, False, False]
     assert max(bench.clock.waits) <= 1
     assert (bench.accepted(), bench.checkpoint, bench.owned, bench.finished) == (1000, "1000", False, False)
     assert reader.lag_ms == 0
@@ -266,7 +266,7 @@ def test_a_checkpoint_that_has_left_the_stream() -> None:
     """What is left is read from its oldest record on."""
     bench = Bench(FakeStream(total=300))
     bench.leases.take(SHARD, "before/1")
-    bench.leases.checkpoint(SHARD, "before/1", "7", 1, 0)
+    bench.leases.checkpoint(SHARD, "before/1", "", "7", 1, 0)
     bench.leases.give_back(SHARD, "before/1")
     bench.stream.failures = [PositionRefused("InvalidArgumentException")]
 
@@ -318,6 +318,28 @@ def test_a_lease_that_another_has() -> None:
     bench.run()
 
     assert (bench.accepted(), bench.checkpoint, bench.owned) == (100, None, True)
+
+
+def test_redis_came_back_without_its_last_second() -> None:
+    """The checkpoint that it has is older than the reader's: what it lost with it is read again."""
+    bench = Bench(FakeStream(total=1000))
+    pieces = iter(range(100))
+    key = f"router:kinesis:encharge:events@1:shard:{SHARD}"
+
+    def forgets() -> None:
+        if next(pieces) == 5:
+            bench.ledger.client.hset(key, "checkpoint", "200")
+            for number in range(201, 501):
+                bench.ledger.client.delete(f"router:event:{SHARD}:{number}")
+
+    bench.after_taking = forgets
+    bench.run()
+    assert (bench.checkpoint, bench.owned, bench.finished) == ("200", False, False)
+
+    bench.run()
+
+    assert bench.finished
+    assert all(bench.ledger.event(f"{SHARD}:{number}") for number in range(1, 1001))
 
 
 def test_a_process_that_stood_still_for_a_lease() -> None:
