@@ -44,7 +44,7 @@ torture: venv ## kill, cut, fill and slow a whole router, then check its promise
 	$(BIN)/python -m torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(EVENTS),--events $(EVENTS)) $(if $(SUBJECTS),--subjects $(SUBJECTS))
 
-fuzz: venv ## damaged input to each door, or to DOOR=webhooks|signed|tracking|health|queue|parsers, for SECONDS=30
+fuzz: venv ## damaged input to each door, or to DOOR=webhooks|signed|tracking|lines|firehose|health|queue|parsers, for SECONDS=30
 	$(BIN)/python benchmarks/fuzz.py --seconds $(or $(SECONDS),30) $(if $(DOOR),--door $(DOOR)) $(if $(SEED),--seed $(SEED))
 
 audit: venv ## known vulnerabilities of the locked versions

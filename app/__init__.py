@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
-from app import health, tracking, webhooks
+from app import firehose, health, tracking, webhooks
 from app.doors import Door, Doors
+from app.firehose import Firehose
 from app.intake import Intake
 from app.pressure import Pressure
 from app.source import Source
@@ -37,6 +38,7 @@ def create_app(
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, intake),
         tracking.PREFIX: Tracking(sources, intake),
+        firehose.PREFIX: Firehose(sources, intake),
     }
     app.wsgi_app = Doors(doors, app.wsgi_app)  # type: ignore[method-assign]
     return app

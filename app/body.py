@@ -10,6 +10,8 @@ from app.source import Refusal
 from tasks.json_depth import deeper_than
 
 _JSON_TYPES: Final = frozenset({"application/json", "text/json"})
+#: JSON lines has no registered type; these are in use (https://github.com/ndjson/ndjson-spec, https://jsonlines.org).
+_LINES_TYPES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
 
 
@@ -28,10 +30,11 @@ def _no_constant(name: str) -> NoReturn:
 DECODER: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
-def read(incoming: Incoming, max_bytes: int) -> bytes:
-    """The JSON body, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
+def read(incoming: Incoming, max_bytes: int, *, lines: bool = False) -> bytes:
+    """The JSON body, or JSON `lines`, unpacked when it is gzip. Raises Refusal: 411, 413, 415 or 400."""
     media_type = incoming.header("CONTENT_TYPE").partition(";")[0].strip().lower()
-    if media_type not in _JSON_TYPES and not media_type.endswith("+json"):
+    known = media_type in _JSON_TYPES or media_type.endswith("+json") or (lines and media_type in _LINES_TYPES)
+    if not known:
         raise Refusal(415, "unsupported_media_type", "Content-Type must be application/json")
     return read_any(incoming, max_bytes)
 

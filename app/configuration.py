@@ -80,4 +80,6 @@ def web_ledger(settings: Settings, timeout_s: float) -> Ledger:
         max_waiting=settings.max_waiting,
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,
+        correlation_wait_s=settings.correlation_wait_s,
+        correlation_ttl_s=settings.correlation_ttl_s,
     )

@@ -1,10 +1,13 @@
 """A request as the accept path sees it: a view of the WSGI environment (PEP 3333) that computes nothing unasked."""
 
+import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from app.source import Refusal
+
+_CHUNK: Final = 65_536
 
 
 class Incoming:
@@ -64,6 +67,16 @@ class Incoming:
                 raise Refusal(400, "incomplete_body", "the body is shorter than its Content-Length")
             body += chunk
         return body
+
+    def drop(self, most: int) -> None:
+        """Read a body that nobody wants, up to `most` bytes, and forget it; raises nothing.
+
+        A server that answers in the middle of a long body closes the connection, and a proxy then reports that instead
+        of the answer.
+        """
+        with contextlib.suppress(OSError):
+            while most > 0 and (chunk := self._environ["wsgi.input"].read(min(most, _CHUNK))):
+                most -= len(chunk)
 
 
 def too_large(max_bytes: int) -> Refusal:

@@ -1,6 +1,6 @@
 """Where the doors put events: into Redis, or onto the disk while Redis is away, too slow or full."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import structlog
@@ -8,7 +8,7 @@ import structlog
 from app.pressure import Pressure
 from app.source import Source
 from app.spool import Spool
-from tasks.envelope import Envelope, Rejected
+from tasks.envelope import Envelope, Rejected, encode
 from tasks.errors import QueueFull, QueueUnavailable
 from tasks.ledger import Ledger
 from tasks.queue import Queue
@@ -16,6 +16,10 @@ from tasks.queue import Queue
 log: Final = structlog.get_logger("app.intake")
 
 _BEHIND: Final = "events before it are spooled"
+#: Events, and bytes of them, in one call to Redis: it serves nobody else meanwhile, and must answer within
+#: ACCEPT_TIMEOUT_S. One event may be larger.
+_MOST_EVENTS: Final = 100
+_MOST_BYTES: Final = 512 * 1024
 
 
 class Intake:
@@ -31,12 +35,17 @@ class Intake:
         self._pressure = pressure
         self._refusing = frozenset(refusing)
 
-    def take(self, source: Source, events: Sequence[Envelope | Rejected]) -> list[bool]:
+    def take(self, source: Source, events: Iterable[Envelope | Rejected]) -> list[bool]:
         """Keep what a request of that source carried: the good ones in its order, the others as dead letters.
 
         Gives for each: new (or duplicate). Raises QueueFull or QueueUnavailable: then the sender is to send them all
         again, and those that were taken are known by their ids.
         """
+        if isinstance(events, list) and len(events) == 1:
+            return self._take(source, events)
+        return [fresh for piece in _pieces(events) for fresh in self._take(source, piece)]
+
+    def _take(self, source: Source, events: Sequence[Envelope | Rejected]) -> list[bool]:
         good = source.ordered([event for event in events if isinstance(event, Envelope)])
         bad = [event for event in events if isinstance(event, Rejected)]
         taken = iter(self.accept(good) if good else ())
@@ -93,3 +102,18 @@ class Intake:
         assert self._spool is not None  # noqa: S101 - without one, _reason has raised
         self._spool.append(events, why)
         return [True] * len(events)
+
+
+def _pieces(events: Iterable[Envelope | Rejected]) -> Iterator[list[Envelope | Rejected]]:
+    """The events in pieces that one call to Redis may carry."""
+    piece: list[Envelope | Rejected] = []
+    size = 0
+    for event in events:
+        more = len(encode(event if isinstance(event, Envelope) else event.envelope))
+        if piece and (len(piece) == _MOST_EVENTS or size + more > _MOST_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(event)
+        size += more
+    if piece:
+        yield piece

@@ -10,7 +10,7 @@ import base64
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -55,8 +55,15 @@ def events(
     `delivery` names the record where the same one comes again under the same name, such as "firehose:<request
     id>:<index>". With the number of the value in the record behind it, it stands in for an id that the event has not.
     """
+    return events_of(values(record, source.max_depth), source, received_at, delivery)
+
+
+def events_of(
+    found_values: Iterable[Any], source: Source, received_at: datetime, delivery: str | None = None
+) -> list[Envelope | Rejected]:
+    """The same for values that were read already."""
     found: list[Envelope | Rejected] = []
-    for number, value in enumerate(values(record, source.max_depth)):
+    for number, value in enumerate(found_values):
         own = f"{delivery}:{number}" if delivery else None
         if isinstance(value, Broken):
             found.append(undecodable(source, value, received_at, own))
@@ -73,16 +80,16 @@ def values(record: bytes, most_depth: int, most: int = MOST_VALUES) -> list[Any]
     looked at twice at most.
     """
     try:
-        if record.startswith(_GZIP_MAGIC):
-            record = unpacked(record, MOST_UNPACKED)
+        content = unpacked(record, MOST_UNPACKED) if record.startswith(_GZIP_MAGIC) else record
         # What is not UTF-8 spoils its own value alone: each such byte becomes a surrogate, which UTF-8 has not.
-        text = record.decode("utf-8", "surrogateescape")
+        text = content.decode("utf-8", "surrogateescape")
         found, broken_at, _ = _read(text, most_depth, most)
         for line in text[broken_at:].split("\n") if broken_at < len(text) else ():
-            good, end, error = _read(line, most_depth, most - len(found))
+            good, end, error = _read(line, most_depth, most)
             found += good
             if end < len(line):
                 found.append(Broken(_bytes(line[end:]), error))
+            _check(found, most)
     except Refusal as refusal:
         return [Broken(record, refusal.message)]
     except _TooManyValues:
@@ -119,10 +126,14 @@ def _read(text: str, most_depth: int, most: int) -> tuple[list[Any], int, str]:
         except RecursionError:
             return found, at, f"nested deeper than {most_depth}"
         found += _items(value, text[at:end], most_depth)
-        if len(found) > most:
-            raise _TooManyValues
+        _check(found, most)
         at = _end_of_blank(text, end)
     return found, at, ""
+
+
+def _check(found: Sequence[Any], most: int) -> None:
+    if len(found) > most:
+        raise _TooManyValues
 
 
 def _items(value: Any, text: str, most_depth: int) -> Sequence[Any]:

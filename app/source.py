@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha1, sha256
@@ -51,6 +51,7 @@ class Kind:
     unwrap: Unwrap | None = None  #: None = not at /webhooks/
     signed: bool = False  #: the secret signs the body (X-Signature) instead of coming along with it
     write_keys: bool = False  #: known by write keys, not by secrets; has addresses of its own
+    several: bool = False  #: a body at /webhooks/ may hold several events: a list, or one a line
     #: Keys, at any depth, whose values are about a person: shown to nobody who does not ask for it.
     personal: tuple[str, ...] = ()
 
@@ -63,12 +64,14 @@ class Source:
     unwrap: Unwrap | None
     secrets: tuple[str, ...] = ()
     signed: bool = False
+    several: bool = False
     write_keys: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: name of the key → the key
     allowed_origins: tuple[str, ...] = ("*",)
     trusted_proxies: int = 0
     secret_header: str = "X-Webhook-Secret"
     secret_parameter: str = "secret"
     max_body_bytes: int = 262_144
+    max_request_bytes: int = 16 * 1024 * 1024  #: at /firehose/
     max_depth: int = 64
     order: bool = True  #: whether events of one subject are worked in their order
     when_full: str = "spool"  #: or "refuse": what happens to events while Redis is full
@@ -96,13 +99,17 @@ class Source:
         """
         offered = _offered(header("AUTHORIZATION"))
         offered += [header(self._header_key), parameter(self.secret_parameter)]
+        if not self.knows(offered):
+            raise Refusal(401, "unauthorized", "no valid secret", {"WWW-Authenticate": 'Bearer, Basic realm="events"'})
+
+    def knows(self, offered: Iterable[str]) -> bool:
+        """Whether one of our secrets is among them. Compared in constant time, and always with every secret."""
         passed = False
         for value in filter(None, offered):
             digest = sha256(value.encode("utf-8", "surrogateescape")).digest()
             for secret in self._known:
                 passed |= hmac.compare_digest(digest, secret)
-        if not passed:
-            raise Refusal(401, "unauthorized", "no valid secret", {"WWW-Authenticate": 'Bearer, Basic realm="events"'})
+        return passed
 
     def verify_signature(self, signature: str, body: bytes) -> None:
         """Let a body pass that is signed with one of our secrets. Raises Refusal(401).
@@ -175,6 +182,8 @@ _WEBHOOK: Final[dict[str, fields.Field[Any]]] = {
     "max_body_bytes": fields.Integer(strict=True, validate=validate.Range(1024, 64 * 1024 * 1024)),
 }
 _SECRET_PLACES: Final[dict[str, fields.Field[Any]]] = {
+    # The most that Firehose sends: https://docs.aws.amazon.com/firehose/latest/dev/httpdeliveryrequestresponse.html
+    "max_request_bytes": fields.Integer(strict=True, validate=validate.Range(65_536, 64 * 1024 * 1024)),
     "secret_header": fields.String(validate=validate.Regexp(r"^[A-Za-z0-9-]+$", error="Not a header's name.")),
     "secret_parameter": fields.String(validate=validate.Length(1)),
 }
@@ -270,7 +279,7 @@ def _source(
         keys = {each: environ.get(variable, "").strip() for each, variable in named.items()}
         return Source(name, kind.unwrap, write_keys={each: value for each, value in keys.items() if value}, **entry)
     secrets = tuple(filter(None, (environ.get(variable, "").strip() for variable in named)))
-    return Source(name, kind.unwrap, secrets, kind.signed, **entry)
+    return Source(name, kind.unwrap, secrets, kind.signed, kind.several, **entry)
 
 
 def _problems(file: YamlFile, error: ValidationError) -> list[str]:

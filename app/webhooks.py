@@ -1,15 +1,16 @@
 """POST /webhooks/<source>[/<event name>]: answered 2xx only once Redis, or the disk, has the event."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from app import body as bodies
+from app import records
 from app.doors import Answer, not_taken
 from app.incoming import Incoming
 from app.intake import Intake
 from app.source import Refusal, Source
-from tasks.envelope import Rejected
+from tasks.envelope import Envelope, Rejected
 from tasks.errors import QueueFull, QueueUnavailable
 
 PREFIX: Final = "/webhooks/"
@@ -41,15 +42,38 @@ class Webhooks:
             raise Refusal(405, "method_not_allowed", "events are posted", {"Allow": "POST"})
         if not source.signed:
             source.verify(incoming.header, incoming.parameter)
-        raw = bodies.read(incoming, source.max_body_bytes)
+        raw = bodies.read(incoming, source.max_body_bytes, lines=source.several)
         if source.signed:
             source.verify_signature(incoming.header("X_SIGNATURE"), raw)
-        assert source.unwrap is not None  # noqa: S101 - the caller has looked
-        body = bodies.parse(raw, source.max_depth)
-        events = source.unwrap(source.name, body, event_name or None, datetime.now(UTC), None)
+        events = _unwrapped(source, raw, event_name or None, datetime.now(UTC))
         try:
             fresh = self._intake.take(source, events)
         except (QueueFull, QueueUnavailable) as error:
             raise not_taken(error, full=503) from None
         ids = [(event.envelope if isinstance(event, Rejected) else event).id for event in events]
-        return Answer(200, {"code": "accepted" if any(fresh) else "duplicate", "ids": ids})
+        answer: dict[str, Any] = {"code": "accepted" if any(fresh) else "duplicate", "ids": ids}
+        if rejected := [event.envelope.id for event in events if isinstance(event, Rejected)]:
+            answer["rejected"] = rejected
+        return Answer(200, answer)
+
+
+def _unwrapped(
+    source: Source, raw: bytes, event_name: str | None, received_at: datetime
+) -> Sequence[Envelope | Rejected]:
+    """The events of a body: one value is the source's to judge; of several, each is taken or becomes a dead letter.
+
+    Raises Refusal, also where none of several can be read.
+    """
+    assert source.unwrap is not None  # noqa: S101 - the caller has looked
+    try:
+        body = bodies.parse(raw, source.max_depth)
+    except Refusal:
+        events = records.events(raw, source, received_at) if source.several else ()
+        if all(isinstance(event, Rejected) and event.reason == records.UNDECODABLE for event in events):
+            raise
+        return events
+    if not (source.several and isinstance(body, list)):
+        return source.unwrap(source.name, body, event_name, received_at, None)
+    if not 0 < len(body) <= records.MOST_VALUES:
+        raise Refusal(400, "invalid_event", f"a list must hold 1 to {records.MOST_VALUES} events")
+    return records.events_of(body, source, received_at)

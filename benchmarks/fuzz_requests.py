@@ -20,6 +20,8 @@ SOURCES: Final = """version: 1
 sources:
   encharge: {kind: encharge, secrets: [FUZZ_SECRET]}
   hook: {kind: segment_webhook, secrets: [FUZZ_SECRET]}
+  stream: {kind: segment_stream, secrets: [FUZZ_SECRET]}
+  activity: {kind: activity_sync, secrets: [FUZZ_SECRET]}
   site: {kind: segment, write_keys: {web: FUZZ_WRITE_KEY}}
 """
 _ROOT: Final = Path(__file__).resolve().parents[1]
@@ -40,6 +42,9 @@ _TRACK: Final = {
     "messageId": "m1",
     "properties": {"plan": "pro"},
 }
+_ACTIVITY: Final = json.loads(
+    json.loads((_ROOT / "tests/vectors/firehose.json").read_text())["plain"]["records_decoded"][0]["data"]
+)
 _SECRET_HEADERS: Final = (
     f"Authorization: Bearer {SECRET}",
     f"Authorization: Basic {b64encode(f'x:{SECRET}'.encode()).decode()}",
@@ -96,6 +101,27 @@ def tracking(dice: random.Random) -> Post:
     return Post(path, ["Content-Type: application/json", f"Authorization: Basic {key}"], value)
 
 
+def lines(dice: random.Random) -> Post:
+    """To a source that takes several events in a body."""
+    value = dice.choice(([_TRACK, {"free": "form"}], _TRACK, [_ACTIVITY] * 3))
+    headers = [f"Content-Type: {dice.choice(('application/json', 'application/x-ndjson'))}", _SECRET_HEADERS[0]]
+    return Post(f"/webhooks/{dice.choice(('stream', 'activity'))}", headers, value)
+
+
+def firehose(dice: random.Random) -> Post:
+    """To the door for Firehose, whose records are damaged before they become base64, too."""
+    value = dice.choice((_TRACK, _ACTIVITY, [_TRACK] * 3))
+    records = [b64encode(written(damaged_often(dice, value))).decode() for _ in range(dice.choice((1, 3, 40)))]
+    headers = [
+        "Content-Type: application/json",
+        f"X-Amz-Firehose-Access-Key: {SECRET}",
+        "X-Amz-Firehose-Request-Id: r1",
+        'X-Amz-Firehose-Common-Attributes: {"commonAttributes": {"a": "b"}}',
+    ]
+    body = {"requestId": "r1", "timestamp": 1578090901599, "records": [{"data": data} for data in records]}
+    return Post(f"/firehose/{dice.choice(('stream', 'activity', 'encharge'))}", headers, body)
+
+
 def health(dice: random.Random) -> Post:
     """To what is served besides: health, metrics, and no address at all."""
     path = dice.choice(
@@ -108,6 +134,8 @@ DOORS: Final[Mapping[str, Callable[[random.Random], Post]]] = {
     "webhooks": webhooks,
     "signed": signed,
     "tracking": tracking,
+    "lines": lines,
+    "firehose": firehose,
     "health": health,
 }
 

@@ -36,6 +36,8 @@ def connection_to(settings: Settings) -> Connection:
         max_waiting=settings.max_waiting,
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,
+        correlation_wait_s=settings.correlation_wait_s,
+        correlation_ttl_s=settings.correlation_ttl_s,
         archive_events=settings.archive_events,
     )
     if not ledger.ping():

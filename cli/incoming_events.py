@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -11,10 +11,11 @@ import click
 
 from app import body
 from app.source import Refusal, Unwrap
-from app.sources import encharge, segment
+from app.sources import activatepro, activity_sync, encharge, segment
 from config.yaml_file import read
 from tasks.envelope import Envelope, Rejected, load
 from tasks.errors import InvalidEnvelope
+from tasks.message import message, view
 
 #: Deepest nesting that any source takes.
 _MOST_DEPTH: Final = 500
@@ -22,6 +23,8 @@ _MOST_DEPTH: Final = 500
 _ENVELOPE_KEYS: Final = frozenset({"version", "id", "source", "format", "event", "received_at"})
 #: What nothing but a Segment event has, of which it has one.
 _SEGMENT_KEYS: Final = ("messageId", "anonymousId", "userId", "writeKey", "batch")
+#: What names the user of an ActivatePro event, and nobody in another system's.
+_ACTIVATEPRO_KEYS: Final = ("id", "User_id", "email")
 
 
 class Unusable(click.ClickException):
@@ -31,7 +34,21 @@ class Unusable(click.ClickException):
 
 
 def _of_segment(event: Mapping[str, Any]) -> bool:
-    return any(key in event for key in _SEGMENT_KEYS)
+    known = any(key in event for key in _SEGMENT_KEYS)
+    return known and not _of_activatepro(event) and not activity_sync.looks_like(event)
+
+
+def _of_activatepro(event: Mapping[str, Any]) -> bool:
+    """The events of one user, or one in flat form; Encharge's have a `user`, Segment's a type of their own."""
+    if activity_sync.looks_like(event) or "user" in event or str(event.get("type")) in segment.TYPES:
+        return False
+    if isinstance(event.get("events"), list):
+        return True
+    return "event" in event and any(key in event for key in _ACTIVATEPRO_KEYS)
+
+
+def _of_encharge(event: Mapping[str, Any]) -> bool:
+    return not (_of_segment(event) or _of_activatepro(event) or activity_sync.looks_like(event))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +61,12 @@ class Kind:
 
 #: By the names of sources.yaml.
 KINDS: Final[Mapping[str, Kind]] = {
-    "encharge": Kind(encharge.unwrap, lambda event: not _of_segment(event)),
+    "encharge": Kind(encharge.unwrap, _of_encharge),
     "segment": Kind(segment.unwrap_posted, _of_segment),
     "segment_webhook": Kind(segment.unwrap_webhook, _of_segment),
+    "segment_stream": Kind(segment.unwrap_webhook, _of_segment),
+    "activity_sync": Kind(activity_sync.unwrap, activity_sync.looks_like),
+    "activatepro": Kind(activatepro.unwrap, _of_activatepro),
 }
 
 
@@ -139,10 +159,18 @@ def one_object(file: BinaryIO) -> dict[str, Any]:
 
 
 def looked_at(event: dict[str, Any]) -> dict[str, Any]:
-    """What triggers and mappings see of an event: of an envelope its view, else the event as it is."""
-    if not event.keys() >= _ENVELOPE_KEYS:
-        return event
+    """What routes see of an event: of an envelope that; else the event as it is, with `message` where it is about one.
+
+    Raises Unusable when it looks like an envelope and is none.
+    """
+    if event.keys() >= _ENVELOPE_KEYS:
+        try:
+            return view(load(event))
+        except InvalidEnvelope as error:
+            raise Unusable(f"the envelope is invalid: {error}") from None
     try:
-        return load(event).view
-    except InvalidEnvelope as error:
-        raise Unusable(f"the envelope is invalid: {error}") from None
+        found = Intake({}, None, None, datetime.now(UTC)).envelopes(event)
+    except Refusal:
+        found = ()
+    told = message(found[0]) if len(found) == 1 and isinstance(found[0], Envelope) else None
+    return event if told is None else {**event, "message": told}

@@ -7,7 +7,7 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "event_router_source_events_total": (
         "counter",
         ("source", "state"),
-        "Events of a source that were accepted, and that ended delivered, filtered, duplicate or dead.",
+        "Events of a source: accepted, and ended delivered, filtered, duplicate or dead; or gone on unidentified.",
     ),
     "event_router_source_waiting": ("gauge", ("source",), "Accepted events of a source that have not ended."),
     "event_router_route_deliveries_total": (
@@ -26,6 +26,11 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
     "event_router_retrying": ("gauge", (), "Events that wait for their next attempt."),
     "event_router_lined": ("gauge", (), "Events that wait for their turn in their subject's line."),
     "event_router_held": ("gauge", (), "Events whose deliveries wait for earlier ones, or at gates that are shut."),
+    "event_router_unidentified": (
+        "gauge",
+        (),
+        "Events that wait for another one to tell whom they are about; they cost no worker.",
+    ),
     "event_router_gate_shut": (
         "gauge",
         ("gate", "state"),

@@ -163,6 +163,12 @@ class Settings:
     encharge_api_url: str = setting(
         "ENCHARGE_API_URL", "Address of the REST API.", _http_url, "https://api.encharge.io/v1"
     )
+    activatepro_token: str = setting(
+        "ACTIVATEPRO_TOKEN", "Master API key of the ActivatePro account.", _text, secret=True
+    )
+    activatepro_url: str = setting(
+        "ACTIVATEPRO_URL", "Address of ActivatePro's API.", _http_url, "https://api.crossengage.io"
+    )
     routes_file: Path = setting("ROUTES_FILE", "Which events go where.", _file, str(CONFIG_FOLDER / "routes.yaml"))
     sources_file: Path = setting(
         "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
@@ -182,6 +188,18 @@ class Settings:
     )
     accept_timeout_s: float = setting(
         "ACCEPT_TIMEOUT_S", "How long the endpoint waits for Redis before it spools the event.", _seconds, "0.05"
+    )
+    correlation_wait_s: float = setting(
+        "CORRELATION_WAIT_S",
+        "How long an event that names nobody waits for one that tells whom it is about; then it goes on without.",
+        _seconds,
+        "30",
+    )
+    correlation_ttl_s: int = setting(
+        "CORRELATION_TTL_S",
+        "How long it is remembered whom a message or an experience is about; each takes some 300 bytes.",
+        _whole,
+        "604800",
     )
     spool_folder: Path = setting(
         "SPOOL_FOLDER",

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: the envelope's JSON Schema, and docs/reference.md.
+"""Writes the pages of docs/ that follow from the code: the envelope's JSON Schema, reference.md and vocabulary.md.
 
 `make docs` writes them; tests/unit/test_generated_docs.py fails when they are not what the code says.
 """
@@ -18,6 +18,7 @@ from tasks.actions import ACTIONS
 from tasks.actions.segment import DEFINITIONS, defaults
 from tasks.envelope import EnvelopeSchema
 from tasks.errors import REASONS
+from tasks.vocabulary import CHANNELS, DETAILS, System, vocabulary
 
 HERE = Path(__file__).parent
 
@@ -81,7 +82,73 @@ def reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"envelope.schema.json": envelope_schema, "reference.md": reference}
+#: Channel → what people call it.
+CHANNEL_TITLES = {"email": "e-mail", "sms": "SMS", "push": "push"}
+
+
+def word_cell(cell: dict[str, Any]) -> str:
+    """What a system calls a state: "`email-open` (e-mail)"; a dash where it has no word."""
+    words = dict.fromkeys(cell[channel] for channel in CHANNELS if cell[channel])
+    texts = []
+    for word in words:
+        channels = [CHANNEL_TITLES[channel] for channel in CHANNELS if cell[channel] == word]
+        texts.append(f"`{word}`" + (f" ({', '.join(channels)})" if len(channels) < len(CHANNELS) else ""))
+    return ", ".join(texts) or "-"
+
+
+def vocabulary_page() -> str:
+    """The words of all systems, what they lack and why, and how details are called."""
+    known = vocabulary()
+    systems = known.systems.values()
+    lines = ["# What messages go through, in four systems' words", ""]
+    lines += ["Generated from `config/vocabulary.yaml` by `make docs`. [Routes](routes.md#messages) use it.", ""]
+    lines += table_head("`message.state`", "means", *(system.title for system in systems))
+    for state, row in known.table.items():
+        lines.append(table_row(f"`{state}`", row["means"], *(word_cell(row[name]) for name in known.systems)))
+    lines += [
+        "",
+        "In brackets: the channels that the name is for, where it is not for all of e-mail, SMS and push.",
+        "",
+    ]
+    lines += ["## Details", "", "What triggers and mappings see of a message, and where each system has it.", ""]
+    lines += table_head("`message.…`", *(system.title for system in systems))
+    lines += [table_row(f"`{detail}`", *(detail_cell(system, detail) for system in systems)) for detail in DETAILS]
+    lines += [table_row("`channel`", *(quoted(system.channel_property) for system in systems)), ""]
+    lines += [f"- **{system.title}** ([its page]({system.page})). {system.note}" for system in systems]
+    lines += [
+        "",
+        "## What a system cannot say",
+        "",
+        *table_head("state", "system", "channels", "why; what else to know"),
+    ]
+    for state, row in known.table.items():
+        for name, system in known.systems.items():
+            cell = row[name]
+            missing = ", ".join(CHANNEL_TITLES[channel] for channel in CHANNELS if cell[channel] is None)
+            told = " ".join(cell[key] for key in ("because", "note") if key in cell)
+            lines += [table_row(f"`{state}`", system.title, missing, told)] if told else []
+    return "\n".join(lines) + "\n"
+
+
+def table_head(*titles: str) -> list[str]:
+    return [table_row(*titles), table_row(*["---"] * len(titles))]
+
+
+def table_row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def quoted(text: str | None) -> str:
+    return f"`{text}`" if text else "-"
+
+
+def detail_cell(system: System, detail: str) -> str:
+    """The property that a detail is read from and written to; or the path that it is only read from."""
+    also = next((".".join(path) for name, path in system.paths if name == detail), None)
+    return quoted(system.properties.get(detail)) if detail in system.properties or not also else f"`{also}` (read only)"
+
+
+PAGES = {"envelope.schema.json": envelope_schema, "reference.md": reference, "vocabulary.md": vocabulary_page}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from tasks.envelope import rfc3339
 from tasks.errors import MappingFailed
 from tasks.mapping_directives import text_of
 
@@ -19,6 +20,7 @@ class Request:
     path: str  #: appended to the destination's address; "" for the address itself
     body: Any = None  #: JSON; None = no body
     query: tuple[tuple[str, str], ...] = ()
+    id: str = ""  #: by which the destination knows it when it comes again, where it is told one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Action:
     fields: Mapping[str, Field]
     requests: Callable[[Fields], tuple[Request, ...]]
     system: str = "encharge"  #: whom its requests are for: what senders that choose their receivers call it
+    #: Field → the fact that it has where the mapping gives nothing: "occurred_at", or "delivery", the delivery's id.
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def in_segments_form(fields: Fields, known: Mapping[str, Field]) -> bool:
@@ -176,6 +180,17 @@ def checked(action: Action, fields: Any) -> dict[str, Any]:
     if problems:
         raise MappingFailed(f"{action.name}: {'; '.join(problems)}")
     return clean
+
+
+def in_utc(name: str, text: str) -> str:
+    """A date and time with a zone → the same in UTC, RFC 3339 with Z. Raises MappingFailed, without the value."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError("no zone")  # noqa: TRY301 - one refusal for all that it can be
+        return rfc3339(moment.astimezone(UTC))
+    except (ValueError, OverflowError):
+        raise MappingFailed(f"{name} must be a date and time with a zone, as in RFC 3339") from None
 
 
 def present(**values: Any) -> dict[str, Any]:

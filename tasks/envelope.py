@@ -69,8 +69,22 @@ class Envelope:
         return shown(self.source, begin + _ADDRESS_IN_VALUE.sub("…", self.value))
 
     @functools.cached_property
+    def encoded(self) -> bytes:
+        """As JSON, compact, ASCII; what is optional only where it is there. Measured and then sent: made once."""
+        data = {name: getattr(self, name) for name in _FIELDS}
+        for name in _OPTIONAL:
+            if data[name] is None or data[name] == ():
+                del data[name]
+        return _to_json(data).encode("ascii")
+
+    @functools.cached_property
+    def notes(self) -> dict[str, Any]:
+        """What later stages found out about the event and want to find again; no part of it."""
+        return {}
+
+    @functools.cached_property
     def view(self) -> dict[str, Any]:
-        """What triggers and mappings see: the event's own fields, and `envelope` with ours."""
+        """The event's own fields, and `envelope` with ours; what routes see of it is in tasks/message.py."""
         return {
             **self.event,
             "envelope": {
@@ -202,11 +216,12 @@ _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Envelope))
 
 def encode(envelope: Envelope) -> bytes:
     """Envelope → JSON, compact, ASCII; what is optional only where it is there."""
-    data = {name: getattr(envelope, name) for name in _FIELDS}
-    for name in _OPTIONAL:
-        if data[name] is None or data[name] == ():
-            del data[name]
-    return _to_json(data).encode("ascii")
+    return envelope.encoded
+
+
+def encode_part(fields: Mapping[str, Any]) -> str:
+    """Some of an envelope's fields as they stand within its JSON."""
+    return _to_json(dict(fields))[1:-1]
 
 
 def load(data: object) -> Envelope:

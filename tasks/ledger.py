@@ -3,10 +3,12 @@
 Redis keys, all times in microseconds of Redis' own clock:
 
     router:event:<id>    hash    one event
-        state            accepted | running | retrying | lined | held | delivered | filtered | dead | discarded
+        state            unidentified | accepted | running | retrying | lined | held
+                         | delivered | filtered | dead | discarded
         at, ended        when it was accepted, when it ended
         source, type, label
         env              the envelope as JSON; kept until it is delivered or filtered
+        keys             hashes of the correlation keys, while it is unidentified
         subject          hash of the envelope's subject, where there is one; kept as long as env
         owner            who holds the lease (running), or held it last
         crashes          workers that died while they held the lease
@@ -22,6 +24,8 @@ Redis keys, all times in microseconds of Redis' own clock:
     router:retrying      zset    id → when its next delivery is due
     router:lined         zset    id → since when it waits for its turn in its subject's line
     router:held          zset    id → since when its deliveries wait for earlier ones, or at gates that are shut
+    router:unidentified  zset    id → until when it waits for somebody to know whom it is about
+    router:person:<key>, router:early:<key>    ledger/include/6_identity.lua
     router:line:<subject>        list  events not worked on yet, in order of acceptance; only the first may be
     router:lane:<destination>:<subject>  list  deliveries that wait, in order; only the first may be attempted
     router:lanes:<subject>       hash  destination → deliveries in that lane
@@ -56,7 +60,7 @@ import redis
 
 from config.celery_settings import QUEUE
 from tasks.connection import connect as connect  # noqa: PLC0414 - where its callers look for it
-from tasks.envelope import Envelope, Rejected, decode, encode
+from tasks.envelope import Envelope, Rejected, decode, encode, encode_part
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
 from tasks.kept_script import KeptScript
 
@@ -65,6 +69,7 @@ RUNNING: Final = "router:running"
 RETRYING: Final = "router:retrying"
 LINED: Final = "router:lined"
 HELD: Final = "router:held"
+UNIDENTIFIED: Final = "router:unidentified"
 DEAD: Final = "router:dead"
 CLAIMED: Final = "router:claimed"
 SUSPECT: Final = "router:suspect"
@@ -72,7 +77,7 @@ RECENT: Final = "router:recent"
 COUNTS: Final = "router:counts"
 QUARANTINE: Final = "router:quarantine"
 #: The sets of the events that have not ended.
-WAITING: Final = (ACCEPTED, RUNNING, RETRYING, LINED, HELD)
+WAITING: Final = (ACCEPTED, RUNNING, RETRYING, LINED, HELD, UNIDENTIFIED)
 
 #: The route of a dead letter that died before it had routes.
 NO_ROUTE: Final = "-"
@@ -210,6 +215,7 @@ class Overdue:
     given_back: Sequence[str]  #: leases that their owner gave up
     due: Sequence[str]
     lost: Mapping[str, float]  #: id → score seen
+    early: Sequence[str]  #: nobody knew in time whom they are about
 
 
 class Ledger:
@@ -228,6 +234,8 @@ class Ledger:
         lease_s: float,
         archive_events: int = 0,
         gates: GatePolicy = GatePolicy(),
+        correlation_wait_s: float = 30,
+        correlation_ttl_s: int = 604_800,
     ) -> None:
         self.client = client
         self.queue = QUEUE
@@ -237,6 +245,7 @@ class Ledger:
         self._lease_us = int(lease_s * 1_000_000)
         self._archive_events = archive_events
         self._gates = gates.arguments()
+        self._correlation = (correlation_wait_s, correlation_ttl_s)
         self._accept = KeptScript(client, _script("accept"))
         self._scripts = {
             path.stem: client.register_script(_script(path.stem))
@@ -260,10 +269,14 @@ class Ledger:
 
         Raises QueueFull (nothing was taken) or QueueUnavailable (Redis did not say whether it was).
         """
-        args: list[Any] = [self.queue, self._max_waiting, envelopes[0].source]
+        args: list[Any] = [self.queue, self._max_waiting, envelopes[0].source, *self._correlation, len(envelopes)]
         for envelope in envelopes:
             subject = subject_key(envelope.subject) if envelope.subject else ""
             args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope), subject)
+            if envelope.correlation:
+                args += (_said(envelope), len(envelope.correlation), *_correlation_keys(envelope))
+            else:
+                args += ("", 0)
         try:
             answer = self._accept(args)
         except redis.RedisError as error:
@@ -346,9 +359,10 @@ class Ledger:
         pipe.zrangebyscore(RUNNING, "-inf", 0, start=0, num=most)
         pipe.zrangebyscore(RETRYING, "-inf", now, start=0, num=most)
         pipe.zrangebyscore(ACCEPTED, "-inf", now - grace_s * 1_000_000, start=0, num=most, withscores=True)
+        pipe.zrangebyscore(UNIDENTIFIED, "-inf", now, start=0, num=most)
         pipe.get(CLAIMED)
         pipe.llen(self.queue)
-        expired, given_back, due, old, claimed, length = pipe.execute()
+        expired, given_back, due, old, early, claimed, length = pipe.execute()
         overtaken_before = float(claimed or 0)
         if not self.queue:
             # Another broker's queue, whose length nobody tells us: with time enough, a ticket counts as lost.
@@ -360,6 +374,7 @@ class Ledger:
             [id_.decode() for id_ in given_back],
             [id_.decode() for id_ in due],
             {id_.decode(): score for id_, score in old if score < overtaken_before},
+            [id_.decode() for id_ in early],
         )
 
     def expire(self, ids: Sequence[str], limit: int, owner: str) -> tuple[list[str], list[str]]:
@@ -380,6 +395,12 @@ class Ledger:
         unsent, back = self.run("lost", *args)
         self.sent(unsent)
         return [id_.decode() for id_ in back]
+
+    def wake_early(self, ids: Sequence[str]) -> list[str]:
+        """Events that waited long enough for somebody to know whom they are about go on. Gives their ids."""
+        unsent, gone = self.run("early", self._correlation[1], *ids)
+        self.sent(unsent)
+        return [id_.decode() for id_ in gone]
 
     # --- gates ------------------------------------------------------------------------------------------------
 
@@ -485,7 +506,8 @@ class Ledger:
             pipe.zcard(key)
         pipe.llen(self.queue)
         pipe.zrange(ACCEPTED, 0, 0, withscores=True)
-        (seconds, micros), unclaimed, running, retrying, lined, held, dead, quarantined, length, oldest = pipe.execute()
+        (seconds, micros), *waiting, dead, quarantined, length, oldest = pipe.execute()
+        unclaimed, running, retrying, lined, held, unidentified = waiting
         age = seconds + micros / 1e6 - oldest[0][1] / 1e6 if oldest else 0.0
         return {
             "unclaimed": unclaimed,
@@ -494,6 +516,7 @@ class Ledger:
             "retrying": retrying,
             "lined": lined,
             "held": held,
+            "unidentified": unidentified,
             "dead_letters": dead + quarantined,
             "queue_length": length,
         }
@@ -579,6 +602,18 @@ def _shut(flat: Sequence[bytes]) -> dict[str, Shut]:
 
 def _changes(flat: Sequence[bytes]) -> list[tuple[str, str]]:
     return [(gate.decode(), mode.decode()) for gate, mode in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _said(envelope: Envelope) -> str:
+    """What an envelope says of its person, as the text that another envelope can take over; "" = nothing."""
+    if not envelope.person:
+        return ""
+    return encode_part({"subject": envelope.subject, "person": dict(envelope.person)})
+
+
+def _correlation_keys(envelope: Envelope) -> list[str]:
+    """What stands for its correlation keys; a source knows nothing of what another one calls the same."""
+    return [subject_key(f"{envelope.source}\n{key}") for key in envelope.correlation]
 
 
 def _micros(seconds: float) -> str:

@@ -171,6 +171,11 @@ def text_or_directive(value: Any, place: Place) -> list[str]:
     return wrong_kind(place, "a string or a mapping directive", value)
 
 
+def text_or_options(value: Any, place: Place) -> list[str]:
+    """What @message takes; the compiler looks at its words."""
+    return [] if isinstance(value, str | dict) else wrong_kind(place, "a string or an object", value)
+
+
 def raw_or_directive(value: Any, place: Place) -> list[str]:
     return directive_problems(value, place) if kind_of(value) == "directive" else []
 
@@ -247,6 +252,7 @@ ARGUMENTS: Final[dict[str, Validator]] = {
     "@liquid": text(0, sys.maxsize),
     "@literal": raw_or_directive,
     "@merge": options({"objects": array}, {"direction": one_of("left", "right")}),
+    "@message": text_or_options,
     "@path": text_or_directive,
     "@replace": options(
         {"pattern": pattern_text, "value": text_or_directive},

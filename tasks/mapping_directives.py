@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from tasks.errors import MappingFailed
 from tasks.liquid_template import Liquid, LiquidFailed, LiquidRefused
+from tasks.vocabulary import CHANNELS, SYSTEMS, event_for, name_for, properties_for
 
 
 class Undefined(Enum):
@@ -535,6 +536,37 @@ def liquid(compiler: Compiler, argument: Any) -> Resolver:
     return resolve
 
 
+GIVES: Final[dict[str, Callable[[Any, str, str | None], Any]]] = {
+    "name": name_for,
+    "properties": properties_for,
+    "event": event_for,
+}
+
+
+def message(compiler: Compiler, argument: Any) -> Resolver:
+    """@message, which is ours: what a system calls what became of the event's message (docs/vocabulary.md)."""
+    options = {"to": argument} if isinstance(argument, str) else compiler.options("@message", argument, "to")
+    allowed = {"to": SYSTEMS, "give": tuple(GIVES), "channel": CHANNELS}
+    before = len(compiler.problems)
+    for key, value in options.items():
+        if key not in allowed:
+            compiler.problem(f'@message has no "{key}", only {", ".join(allowed)}')
+        elif value not in allowed[key] and not (key == "to" and absent(value)):
+            compiler.problem(f"@message: {key} should be one of {', '.join(allowed[key])} but it is {encode(value)}")
+    if len(compiler.problems) > before:
+        return nothing
+    give, to, channel = GIVES[options.get("give", "name")], options["to"], options.get("channel")
+    read = compiler.path("message")
+    if compiler.prefix is not None:
+        compiler.paths.add(compiler.event_path(["message", "state"]))
+
+    def resolve(payload: Any) -> Any:
+        found = give(read(payload), to, channel)
+        return UNDEFINED if found is None else found
+
+    return resolve
+
+
 DIRECTIVES: Final[dict[str, Callable[[Compiler, Any], Resolver]]] = {
     "@arrayPath": array_path,
     "@case": case,
@@ -545,6 +577,7 @@ DIRECTIVES: Final[dict[str, Callable[[Compiler, Any], Resolver]]] = {
     "@liquid": liquid,
     "@literal": literal,
     "@merge": merge,
+    "@message": message,
     "@path": path,
     "@replace": replacement,
     "@template": template,

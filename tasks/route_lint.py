@@ -1,6 +1,7 @@
 """Finds what is valid in a routes file and still cannot be meant: warnings, never refusals.
 
-Three things: triggers that can never be true, routes that repeat an earlier one, fields that no stored event has had.
+Triggers that can never be true, routes that repeat an earlier one, fields that no stored event has had, states and
+channels of messages that there are not.
 """
 
 import dataclasses
@@ -10,12 +11,14 @@ from typing import Any, Final
 
 from config.yaml_file import YamlFile
 from tasks import mapping as mappings
+from tasks import message as messages
 from tasks import trigger as triggers
 from tasks.envelope import Envelope
 from tasks.errors import MappingRefused
 from tasks.mapping_directives import UNDEFINED, walk
 from tasks.routing import Route, Routes
-from tasks.trigger_syntax import Comparison, Condition, Field, Group, Membership, fields_of, operands_of
+from tasks.trigger_syntax import Comparison, Condition, Field, Group, Literal, Membership, fields_of, operands_of
+from tasks.vocabulary import CHANNELS, STATES
 
 #: Fewer stored events of a source say nothing about the fields that its events have.
 ENOUGH_EVENTS: Final = 20
@@ -29,10 +32,15 @@ def warnings(file: YamlFile, routes: Routes, sources: Iterable[str], stored: Ite
     known = frozenset(sources)
     views: dict[str, list[dict[str, Any]]] = {}
     for envelope in stored:
-        views.setdefault(envelope.source, []).append(envelope.view)
+        views.setdefault(envelope.source, []).append(messages.view(envelope))
     entries = _entries(file)
     written = [(entries[route.name], route) for route in routes.routes if route.name in entries]
-    found = [*_never_true(written), *_repeated(written, file), *_unknown_fields(written, file, known, views)]
+    found = [
+        *_never_true(written),
+        *_no_such_word(written),
+        *_repeated(written, file),
+        *_unknown_fields(written, file, known, views),
+    ]
     return [file.problem(("routes", index, key), text) for index, key, text in sorted(found, key=lambda each: each[0])]
 
 
@@ -101,6 +109,31 @@ def _pin(condition: Condition) -> _Pin | None:
     for name in reversed(names):
         value = {name: value}
     return _Pin(condition, names, value)
+
+
+# --- words that there are not ----------------------------------------------------------------------------------------
+
+#: Virtual fields, and the only values that they have.
+_WORDS: Final[Mapping[Path, tuple[str, ...]]] = {("message", "state"): STATES, ("message", "channel"): CHANNELS}
+
+
+def _no_such_word(written: Iterable[tuple[int, Route]]) -> Iterator[_Found]:
+    for index, route in written:
+        for field, literal in compared_in(route.trigger.condition) if route.trigger else ():
+            allowed = _WORDS.get(field.names)
+            if allowed and isinstance(literal.value, str) and literal.value not in allowed:
+                yield index, "trigger", f"{field} is never {literal}; it is one of {', '.join(allowed)}"
+
+
+def compared_in(condition: Condition) -> Iterator[tuple[Field, Literal]]:
+    """Each field with each value that it is compared with."""
+    if isinstance(condition, Group):
+        for child in condition.children:
+            yield from compared_in(child)
+    elif isinstance(condition, Comparison) and isinstance(condition.left, Field):
+        yield condition.left, condition.right
+    elif isinstance(condition, Membership) and isinstance(condition.left, Field) and isinstance(condition.right, tuple):
+        yield from ((condition.left, literal) for literal in condition.right)
 
 
 # --- repeated --------------------------------------------------------------------------------------------------------

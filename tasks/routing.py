@@ -17,6 +17,7 @@ from tasks.actions import ACTIONS
 from tasks.destinations import DESTINATIONS
 from tasks.envelope import Envelope
 from tasks.errors import MappingFailed, MappingRefused, TriggerRefused
+from tasks.message import view
 
 #: As many as Segment lets one destination have.
 _MOST_ROUTES: Final = 50
@@ -51,7 +52,7 @@ class Route:
             return False
         if self.action is not None and integrations.excluded(envelope, self.action.system):
             return False
-        return self.trigger is None or self.trigger.matches(envelope.view)
+        return self.trigger is None or self.trigger.matches(view(envelope))
 
     def requests(self, envelope: Envelope) -> tuple[Request, ...]:
         """What to send for an event; empty when it has to be sent nothing (a loop was cut, a handler said so).
@@ -62,10 +63,14 @@ class Route:
             return tuple(self.handler(envelope) or ())
         if self.action is None or self.mapping is None:
             raise MappingFailed("the route has neither an action nor a handler")
-        filled = checked(self.action, self.mapping.resolve(envelope.view))
+        filled = {**self._given(envelope), **checked(self.action, self.mapping.resolve(view(envelope)))}
         if loop.is_echo(envelope, self.action.name, filled):
             return ()
         return self.action.requests(loop.marked(envelope, self.action.name, filled))
+
+    def _given(self, envelope: Envelope) -> dict[str, str]:
+        facts = {"occurred_at": envelope.occurred_at, "delivery": f"{envelope.id}:{self.name}"}
+        return {field: facts[fact] for field, fact in self.action.given.items()} if self.action else {}
 
 
 @dataclasses.dataclass(frozen=True)

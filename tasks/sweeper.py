@@ -65,7 +65,9 @@ class Sweeper:
             self._ledger.wake_due(overdue.due)
         if overdue.lost:
             _woken("ticket.lost", self._ledger.wake_lost(overdue.lost))
-        return max(len(expired), len(overdue.due), len(overdue.lost))
+        if overdue.early:
+            self._ledger.wake_early(overdue.early)
+        return max(len(expired), len(overdue.due), len(overdue.lost), len(overdue.early))
 
     def _bury(self, event: StoredEvent) -> None:
         # A delivery that was not due yet was not running when the worker died.

@@ -104,6 +104,8 @@ def worker_ledger(settings: Settings) -> Ledger:
         max_waiting=_NO_LIMIT,
         dedupe_window_s=settings.dedupe_window_s,
         lease_s=settings.lease_s,
+        correlation_wait_s=settings.correlation_wait_s,
+        correlation_ttl_s=settings.correlation_ttl_s,
         archive_events=settings.archive_events,
         gates=GatePolicy(
             failures=settings.breaker_failures,

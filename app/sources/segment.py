@@ -94,9 +94,9 @@ def unwrap_posted(
 
 
 def unwrap_webhook(
-    source: str, body: Any, _path_name: str | None, received_at: datetime, _delivery: str | None = None
+    source: str, body: Any, _path_name: str | None, received_at: datetime, delivery: str | None = None
 ) -> list[Envelope]:
-    """What Segment's Webhooks destination posts: one event, or a list of them, as its mapping made them.
+    """What Segment's Webhooks, Kinesis or Firehose destination sends: events as its mapping made them, one or a list.
 
     Times are Segment's already. Raises Refusal(400) when the body is neither.
     """
@@ -106,7 +106,7 @@ def unwrap_webhook(
     if len(items) > MOST_EVENTS:
         raise Refusal(413, "too_many_events", f"one request carries more than {MOST_EVENTS} events")
     call = Call(source, received_at)
-    return [_envelope(call, _forwarded(item, received_at)) for item in items]
+    return [_envelope(call, _forwarded(item, received_at, delivery)) for item in items]
 
 
 def corrected(timestamp: datetime, sent_at: datetime | None, received_at: datetime) -> datetime:
@@ -167,11 +167,13 @@ def _normal(call: Call, type_: str, event: Json) -> Json:
     return normal
 
 
-def _forwarded(event: Json, received_at: datetime) -> Json:
+def _forwarded(event: Json, received_at: datetime, delivery: str | None) -> Json:
     """An event that Segment has normalised already, and a mapping may have changed: only what we need is filled in."""
     said = _time(event.get("timestamp"))
-    # Without an id the same content is the same event: Segment repeats a request that we answer too late.
-    content = json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
+    # Without an id the same content is the same event: Segment repeats a request that we answer too late. But where a
+    # stream has named its record, and the event has no time either, the same content in another record is another.
+    named = delivery if said is None else None
+    content = json.dumps([named, event] if named else event, sort_keys=True, separators=(",", ":")).encode()
     return {
         **event,
         "type": event["type"] if isinstance(event.get("type"), str) and event["type"] else "webhook",

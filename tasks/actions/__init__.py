@@ -13,6 +13,7 @@ from tasks.actions import (
     track_page,
     unsubscribe_user,
     untag_user,
+    upload_event,
     upsert_object,
 )
 
@@ -28,6 +29,7 @@ ACTIONS: Final[dict[str, Action]] = {
         track_page,
         unsubscribe_user,
         untag_user,
+        upload_event,
         upsert_object,
     )
 }

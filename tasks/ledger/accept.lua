@@ -1,8 +1,10 @@
 -- Take events: back-pressure check, dedupe, envelope into the ledger, into its subject's line, tickets; all or nothing.
--- ARGV  queue, most that may wait, source, then id, label, type, envelope, subject ('' = none) for each event
+-- ARGV  queue, most that may wait, source, how long to wait for an event's person and to remember it (seconds), number of
+--       events, then for each id, label, type, envelope, subject ('' = none), what the envelope says of its person
+--       ('' = nothing), number of its correlation keys, the keys, its own first
 -- Gives {'full'} or {'ok', unsent tickets, 1 or 0 for each event: new or duplicate}
 local most, source = tonumber(ARGV[2]), ARGV[3]
-local events = (#ARGV - 3) / 5
+local wait, remember, events = tonumber(ARGV[4]) * 1000000, ARGV[5], tonumber(ARGV[6])
 local waiting = 0
 for _, key in pairs(WAITS) do waiting = waiting + redis.call('ZCARD', key) end
 if waiting + events > most then
@@ -17,25 +19,36 @@ local function push_heads()
   push_ticket(heads, #heads == 1 and label or source .. ' · ' .. #heads .. ' events')
   heads = {}
 end
+local at = 7
 for i = 1, events do
-  local at = 5 * i - 1
-  local id, subject = ARGV[at], ARGV[at + 4]
-  local event = event_key(id)
+  local id, envelope, subject, said, keys = ARGV[at], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], {}
+  local event, label_, type_ = event_key(id), ARGV[at + 1], ARGV[at + 2]
+  for n = 1, tonumber(ARGV[at + 6]) do keys[n] = ARGV[at + 6 + n] end
+  at = at + 7 + #keys
   answer[i + 2] = 1 - redis.call('EXISTS', event)
   if answer[i + 2] == 1 then
     new = new + 1
-    redis.call('HSET', event, 'at', micros(at_), 'source', source, 'label', ARGV[at + 1], 'type', ARGV[at + 2],
-      'env', ARGV[at + 3])
+    local seeks = said == '' and #keys > 0
+    local known = seeks and known_by(keys)
+    if known then
+      envelope, subject = completed(envelope, known), string.match(known, '^%S*')
+    end
+    redis.call('HSET', event, 'at', micros(at_), 'source', source, 'label', label_, 'type', type_, 'env', envelope)
     at_ = at_ + 1
-    local state = 'accepted'
-    if subject ~= '' then
-      redis.call('HSET', event, 'subject', subject)
-      if redis.call('RPUSH', line_key(subject), id) > 1 then state = 'lined' end
+    local state
+    if seeks and not known then
+      state = 'unidentified'
+      redis.call('HSET', event, 'keys', table.concat(keys, ' '))
+      redis.call('RPUSH', early_key(keys[1]), id)
+    else
+      state = enter(event, id, subject)
     end
     redis.call('HSET', event, 'state', state)
-    redis.call('ZADD', WAITS[state], micros(now), id)
+    redis.call('ZADD', WAITS[state], micros(state == 'unidentified' and now + wait or now), id)
+    if said ~= '' then known = subject .. ' ' .. said end
+    if known then teach(keys, known, remember, said ~= '') end
     if state == 'accepted' then
-      heads[#heads + 1], label = id, ARGV[at + 1]
+      heads[#heads + 1], label = id, label_
       -- Enough to make Celery's cost of a message small, few enough that a thread is done with them soon.
       if #heads == 25 then push_heads() end
     end

@@ -12,7 +12,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from app import create_app
 from app.source import Source
-from app.sources import encharge, segment
+from app.sources import activity_sync, encharge, segment
 from tasks.queue import RedisQueue
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
@@ -29,6 +29,8 @@ def app() -> Any:
     sources = {
         "encharge": Source("encharge", encharge.unwrap, (SECRET,)),
         "hook": Source("hook", segment.unwrap_webhook, (SECRET,), signed=True),
+        "stream": Source("stream", segment.unwrap_webhook, (SECRET,), several=True),
+        "activity": Source("activity", activity_sync.unwrap, (SECRET,), several=True),
         "site": Source("site", None, write_keys={"web": KEY}),
     }
     return create_app(sources, RedisQueue(ledger), ledger)

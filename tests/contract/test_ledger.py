@@ -527,6 +527,7 @@ def test_counts_and_sizes(ledger: Ledger) -> None:
         "retrying": 1,
         "lined": 0,
         "held": 0,
+        "unidentified": 0,
         "dead_letters": 1,
         "queue_length": 2,
     }

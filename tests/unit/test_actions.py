@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.action import Action, Field, Request, checked, person, present
+from tasks.action import Action, Field, Request, checked, in_utc, person, present
 from tasks.actions import ACTIONS
 from tasks.errors import MappingFailed
 
@@ -14,6 +14,11 @@ NEW = "other@example.com"
 
 def ingest(body: dict[str, Any]) -> tuple[Request, ...]:
     return (Request("encharge_ingest", "POST", "", body),)
+
+
+def upload(identity: dict[str, str], **event: Any) -> tuple[Request, ...]:
+    body = {**identity, "events": [{"event": "Message Viewed", **event}]}
+    return (Request("activatepro", "POST", "/events", body),)
 
 
 CASES: list[tuple[str, dict[str, Any], tuple[Request, ...]]] = [
@@ -126,6 +131,23 @@ CASES: list[tuple[str, dict[str, Any], tuple[Request, ...]]] = [
         (Request("encharge_api", "DELETE", "/tags", {"tag": "vip", "email": EMAIL, "id": "e-1"}),),
     ),
     (
+        "upload_event",
+        {
+            "event": "Message Viewed",
+            "id": "u1",
+            "email": EMAIL,
+            "timestamp": "2022-01-11T02:00:00+02:00",
+            "properties": {"channel": "Email"},
+        },
+        upload({"id": "u1"}, timestamp="2022-01-11T00:00:00.000Z", properties={"channel": "Email"}),
+    ),
+    ("upload_event", {"event": "Message Viewed", "userId": "u1"}, upload({"id": "u1"})),
+    (
+        "upload_event",
+        {"event": "Message Viewed", "email": EMAIL, "businessUnit": "north"},
+        upload({"email": EMAIL, "businessUnit": "north"}),
+    ),
+    (
         "upsert_object",
         {
             "objectType": "company",
@@ -160,7 +182,7 @@ def test_requests(name: str, fields: dict[str, Any], requests: tuple[Request, ..
 
 
 def test_every_action_has_its_names() -> None:
-    """Ten actions, each with the task by which other teams call it."""
+    """Each action has the task by which other teams call it."""
     assert {name: action.task for name, action in ACTIONS.items()} == {
         "alias_user": "users.alias",
         "archive_user": "users.archive",
@@ -171,6 +193,7 @@ def test_every_action_has_its_names() -> None:
         "track_page": "events.page",
         "unsubscribe_user": "users.unsubscribe",
         "untag_user": "users.untag",
+        "upload_event": "events.upload",
         "upsert_object": "objects.upsert",
     }
     assert {name for name, _, _ in CASES} == set(ACTIONS)
@@ -189,6 +212,7 @@ def test_every_action_has_its_names() -> None:
         ("track_page", {"name": "Pricing"}),
         ("unsubscribe_user", {}),
         ("untag_user", {"tag": "vip"}),
+        ("upload_event", {"event": "Message Viewed", "businessUnit": "north"}),
     ],
 )
 def test_nobody_to_act_on(name: str, fields: dict[str, Any]) -> None:
@@ -283,6 +307,27 @@ def test_no_unhashable_value_passes_as_a_flag(given: Any) -> None:
     """A list or an object where a flag belongs is a failed mapping like any other."""
     with pytest.raises(MappingFailed):
         checked(PROBE, {"flag": given})
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2022-01-11T00:00:00Z", "2022-01-11T00:00:00.000Z"),
+        ("2022-01-11 01:30:00.123456+05:30", "2022-01-10T20:00:00.123Z"),
+    ],
+)
+def test_times_become_utc(text: str, utc: str) -> None:
+    """Whatever zone they name."""
+    assert in_utc("timestamp", text) == utc
+
+
+@pytest.mark.parametrize(
+    "text", ["secret", "2022-01-11", "2022-01-11T00:00:00", "0001-01-01T00:00:00+23:59", "1641859200"]
+)
+def test_a_time_that_is_none(text: str) -> None:
+    """A time without a zone could be any; what it says is not repeated."""
+    with pytest.raises(MappingFailed, match=r"^timestamp must be a date and time with a zone, as in RFC 3339$"):
+        in_utc("timestamp", text)
 
 
 def test_helpers() -> None:

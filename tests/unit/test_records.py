@@ -64,6 +64,10 @@ def test_more_values_than_are_looked_at() -> None:
     """The record is kept whole, as one broken thing."""
     assert shapes(b"{}" * 10, most=10) == [{}] * 10
     assert shapes(b"{}" * 11, most=10) == [b"{}" * 11]
+    assert shapes(b"[\n" * 10, most=10) == [b"["] * 10
+    assert shapes(b"[\n" * 11, most=10) == [b"[\n" * 11]
+    packed = gzip.compress(b"{}" * 11)
+    assert shapes(packed, most=10) == [packed]
     assert shapes(b"[0,1,2]x\n" + b"{}\n" * 8, most=10) == [b"[0,1,2]x\n" + b"{}\n" * 8]
 
 

@@ -222,6 +222,25 @@ def test_has(path: str, there: bool) -> None:
 # --- the file that comes with it, and the command --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('message.state = "open"', 'message.state is never "open"; it is one of queued, sent, delivered, opened'),
+        ('message.state in ["opened", "click"]', 'message.state is never "click"; it is one of queued'),
+        ('event = "x" and message.channel != "mail"', 'message.channel is never "mail"; it is one of email, sms, push'),
+        ('message.state = "opened" or message.channel = null', None),
+        ('properties.message.state = "open"', None),
+    ],
+)
+def test_words_that_there_are_not(text: str, says: str | None, tmp_path: Path) -> None:
+    """A state that is spelled otherwise would never be there."""
+    found = warned(tmp_path, route("one", text))
+
+    assert [each for each in found if "is never" in each] == found
+    assert (says is None) == (not found)
+    assert says is None or says in found[0]
+
+
 def test_the_default_routes_are_clean() -> None:
     """No warning, even with one stored event of every kind."""
     path = REPOSITORY / "config/routes.yaml"

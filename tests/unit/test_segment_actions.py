@@ -294,6 +294,7 @@ def test_the_default_routes_send_what_they_sent() -> None:
         (one,) = unwrap("encharge", event, None, RECEIVED)
         for route in routes.match(one):
             requests = [dataclasses.asdict(request) for request in route.requests(one)]
+            assert not any(request.pop("id") for request in requests), "Encharge is told no id of a request"
             found[f"{event['event']} -> {route.name}"] = json.dumps(requests, separators=(",", ":"))
 
     assert found == DEFAULT_REQUESTS

@@ -103,7 +103,7 @@ sources:
     assert problems(tmp_path, text) == [
         "sources.yaml:1: version: Must be equal to 1.",
         "sources.yaml:3: sources.Main: Only a-z, 0-9, _ and -, at most 64.",
-        "sources.yaml:7: sources.main.kind: No kind of this name; there are: encharge, segment, segment_webhook.",
+        f"sources.yaml:7: sources.main.kind: No kind of this name; there are: {', '.join(KINDS)}.",
         "sources.yaml:8: sources.main.secrets: Name at least one environment variable.",
         "sources.yaml:9: sources.main.max_depth: Must be greater than or equal to 4 and less than or equal to 500.",
         "sources.yaml:10: sources.main.order: Not a valid boolean.",

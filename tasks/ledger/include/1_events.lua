@@ -5,7 +5,7 @@ local COUNTS, DEAD, SUSPECT, SHUT = 'router:counts', 'router:dead', 'router:susp
 -- State of an event that has not ended → the sorted set it is in.
 local WAITS = {
   accepted = 'router:accepted', running = 'router:running', retrying = 'router:retrying',
-  lined = 'router:lined', held = 'router:held',
+  lined = 'router:lined', held = 'router:held', unidentified = 'router:unidentified',
 }
 local ENDED = {delivered = true, filtered = true, dead = true, discarded = true}
 
