@@ -173,6 +173,7 @@ class Consumer:
                 stop.wait(backoff_s(failures))
                 continue
             return Doing(
+                source=self._source.name,
                 stream=self._stream,
                 leases=leases,
                 lease_s=self._lease_s,

@@ -80,6 +80,15 @@ def _status(name: str, error: BaseException | None) -> int:
     return 0
 
 
+def events_of(source: Source, shard: str, record: Record) -> Sequence[Envelope | Rejected]:
+    """The events of one record, and what it holds instead of events; named by its place in the stream."""
+    place = f"kinesis:{_stream(source).name}:{shard}:{record.sequence}"
+    packed = parts(record.data)
+    names = [place] if len(packed) == 1 else [f"{place}:{number}" for number in range(len(packed))]
+    each = zip(packed, names, strict=True)
+    return [event for data, name in each for event in records.events(data, source, record.arrived_at, name)]
+
+
 def unreachable(streamed: Collection[Source]) -> dict[str, str]:
     """Sources whose stream does not say which shards it has, and the name of what is wrong."""
     found = {}
@@ -108,13 +117,6 @@ def _consumer(settings: Settings, source: Source, ledger: Ledger, intake: Intake
     except StreamFailed as error:
         raise ConfigurationRefused((f"{settings.sources_file}: sources.{source.name}.kinesis: {error}",)) from None
 
-    def events(shard: str, record: Record) -> Sequence[Envelope | Rejected]:
-        place = f"kinesis:{_stream(source).name}:{shard}:{record.sequence}"
-        packed = parts(record.data)
-        names = [place] if len(packed) == 1 else [f"{place}:{number}" for number in range(len(packed))]
-        each = zip(packed, names, strict=True)
-        return [event for data, name in each for event in records.events(data, source, record.arrived_at, name)]
-
     return Consumer(
         source,
         service,
@@ -122,7 +124,7 @@ def _consumer(settings: Settings, source: Source, ledger: Ledger, intake: Intake
         name,
         lease_s=settings.kinesis_lease_s,
         poll_s=settings.kinesis_poll_s,
-        events=events,
+        events=lambda shard, record: events_of(source, shard, record),
         take=lambda found: intake.take(source, found),
     )
 

@@ -23,7 +23,7 @@ from tasks.errors import QueueFull, QueueUnavailable
 log: Final = structlog.get_logger("app.kinesis")
 
 #: What goes to Redis at a time: other calls wait meanwhile.
-MOST_EVENTS: Final = 250
+MOST_EVENTS: Final = 100
 MOST_BYTES: Final = 512 * 1024
 #: A shard takes 5 reads a second, of all its readers together.
 BETWEEN_READS_S: Final = 0.25
@@ -46,6 +46,7 @@ class Readable(Protocol):
 class Doing:
     """What all readers of a stream share."""
 
+    source: str
     stream: Readable
     leases: Leases
     lease_s: float
@@ -74,6 +75,7 @@ class Reader:
         self.owner = owner
         self.leased_at = leased_at  #: set anew by whoever renews
         self.told = told or threading.Event()  #: to stop
+        self._log = log.bind(source=doing.source, shard=shard)
         self._doing = doing
         self._checkpoint = checkpoint
         self._iterator: str | None = None
@@ -104,13 +106,13 @@ class Reader:
 
     def run(self) -> None:
         """Read until it is over."""
-        log.info("kinesis.shard_taken", shard=self.shard)
+        self._log.info("kinesis.shard_taken")
         try:
             self._read_on()
         except _Ended as ended:
-            log.info("kinesis.shard_ended", shard=self.shard, reason=str(ended))
+            self._log.info("kinesis.shard_ended", reason=str(ended))
         except _Left as left:
-            log.info("kinesis.shard_left", shard=self.shard, reason=str(left))
+            self._log.info("kinesis.shard_left", reason=str(left))
             self._give_back()
 
     def _read_on(self) -> None:
@@ -121,15 +123,14 @@ class Reader:
                 failures = 0
             except (_Ended, _Left):
                 raise
-            except IteratorExpired:
-                continue
             except StreamFailed as error:
                 failures += 1
-                self._failed(error)
-                self.told.wait(backoff_s(failures))
-            except Exception:
+                if not isinstance(error, IteratorExpired) or failures > 1:
+                    self._failed(error)
+                    self.told.wait(backoff_s(failures))
+            except Exception:  # noqa: BLE001 - a reader that ended would leave its shard to nobody
                 failures += 1
-                log.exception("kinesis.reader_failed", shard=self.shard)
+                self._log.exception("kinesis.reader_failed")
                 self.told.wait(backoff_s(failures))
 
     def _step(self) -> None:
@@ -163,7 +164,7 @@ class Reader:
             return stream.after(self.shard, self._checkpoint)
         except PositionRefused:
             # It has left the stream: nobody has read for longer than records are kept.
-            log.error("kinesis.checkpoint_too_old", shard=self.shard, meaning="records are lost; read from the oldest")  # noqa: TRY400
+            self._log.error("kinesis.checkpoint_too_old", meaning="records are lost; read from the oldest")
             return stream.oldest(self.shard)
 
     def _keep(self, piece: "Piece") -> None:
@@ -188,7 +189,7 @@ class Reader:
             except (QueueFull, QueueUnavailable) as error:
                 failures += 1
                 if failures == 1:
-                    log.warning("kinesis.waits_for_redis", shard=self.shard, reason=type(error).__name__)
+                    self._log.warning("kinesis.waits_for_redis", reason=type(error).__name__)
                 self.told.wait(backoff_s(failures))
                 self._go_on()
             else:
@@ -204,9 +205,9 @@ class Reader:
 
     def _failed(self, error: StreamFailed) -> None:
         if isinstance(error, Throttled):
-            log.info("kinesis.throttled", shard=self.shard, code=str(error))
+            self._log.info("kinesis.throttled", code=str(error))
         else:
-            log.warning("kinesis.read_failed", shard=self.shard, code=str(error))
+            self._log.warning("kinesis.read_failed", code=str(error))
         if isinstance(error, StreamGone) and self._doing.gone(self.shard):
             self._finish()
             raise _Ended("gone")
@@ -220,7 +221,7 @@ class Reader:
         try:
             self._doing.leases.give_back(self.shard, self.owner)
         except QueueUnavailable as error:
-            log.warning("kinesis.lease_not_given_back", shard=self.shard, reason=str(error))
+            self._log.warning("kinesis.lease_not_given_back", reason=str(error))
 
 
 class _Ended(Exception):

@@ -112,6 +112,7 @@ class Bench:
         checkpoint = self.leases.take(SHARD, owner)
         assert checkpoint is not None
         doing = Doing(
+            source="encharge",
             stream=self.stream,
             leases=self.leases,
             lease_s=10,

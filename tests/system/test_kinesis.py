@@ -28,7 +28,7 @@ def show(router: Router, *options: str) -> tuple[int, str]:
 
 def test_killed_split_and_stopped(make_router: Callable[..., Router], tmp_path: Path) -> None:
     """Nothing is lost, each key's events keep their order, the lag is 0 in the end, leases are given back."""
-    router = make_router(KINESIS_LEASE_S="1.5", KINESIS_POLL_S="0.3")
+    router = make_router(KINESIS_LEASE_S="1.5", KINESIS_POLL_S="0.3", LOG_LEVEL="DEBUG")
     stream = Stream(router, 3, iterator_seconds="1")
     stream.declare(tmp_path)
     for name in ("one", "two"):
@@ -64,6 +64,7 @@ def test_killed_split_and_stopped(make_router: Callable[..., Router], tmp_path: 
     assert "ExpiredIterator" not in log
     assert "Traceback" not in log
     assert "person-" not in log
+    assert "Credential=" not in log
 
 
 def test_redis_and_the_stream_are_away_at_first(make_router: Callable[..., Router], tmp_path: Path) -> None:
