@@ -2,10 +2,11 @@
 
     python benchmarks/kinesis.py [--records 20000] [--shards 4] [--people 500] [--lease 5]
 
-Two processes read; when a third of the records is in the ledger one is killed with -9, and started again later; at a
-half one shard is split, at two thirds two others are merged. Iterators of the stand-in expire after 4 s, and it throttles
-as the service does. Ends with status 1 unless no event is lost, each partition key's events were accepted in order,
-duplicates are as many as the killed process can have had in hand, and the lag comes back to 0.
+Two processes read what lies there already, a third, when one is killed with -9. While writing goes on, a shard is split
+(at a half), two others are merged and the killed process is started again (at two thirds), and then the other is
+stopped (SIGSTOP) for one and a half leases. The stand-in throttles as the service does, and its iterators expire after
+4 s. Ends with status 1 unless no event is lost, each partition key's events were accepted in order, there are no more
+duplicates than those two processes can have had in hand, the ledger knew all of them, and the lag comes back to 0.
 """
 
 import argparse
@@ -47,78 +48,122 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         parts = Parts(Path(folder), os.environ, "benchmark-key")
         try:
-            wrong = run(parts, Path(folder), given)
+            wrong = Trial(parts, Path(folder), given).run()
         finally:
             parts.close()
     print("\n".join(wrong) if wrong else "all of it holds")
     sys.exit(bool(wrong))
 
 
-def run(parts: Parts, folder: Path, given: argparse.Namespace) -> list[str]:
-    stream = Stream(parts, given.shards, iterator_seconds="4")
-    stream.declare(folder)
-    parts.environ |= {"KINESIS_LEASE_S": str(given.lease), "ENCHARGE_WEBHOOK_SECRET": "x", "SPOOL_MAX_BYTES": "0"}
-    port = redis_server.free_port()
-    url = f"http://127.0.0.1:{port}"
-    parts.start_web_at("web", port)
-    for name in ("one", "two"):
-        stream.start_consumer(name)
-    begun = time.monotonic()
-    wait(lambda: len(set(owners(stream.watched()))) == 2, 30, "both processes hold shards")
-    print(f"{time.monotonic() - begun:5.1f} s  two processes share the shards: {Counter(owners(stream.watched()))}")
+class Trial:
+    """One run: a stream, two processes that read it, and what is seen of them."""
 
-    writer = threading.Thread(target=write, args=(stream, given), daemon=True)
-    writer.start()
-    stream.read(given.records // 3, 120)
-    before = stream.counts().get("duplicate", 0)
-    killed_at = time.monotonic()
-    held = sum(f":{parts.processes['one'].pid}:" in owner for owner in owners(stream.watched()))
-    parts.kill("one")
-    print(f"{killed_at - begun:5.1f} s  one killed, which held {held} shards; {stream.counts()}")
-    stream.read(given.records // 2, 120)
-    stream.split(0)
-    print(f"{time.monotonic() - begun:5.1f} s  one shard split; {stream.counts()}")
-    wait(lambda: len(set(owners(stream.watched()))) == 1, 60, "the other has all shards")
-    taken_s = time.monotonic() - killed_at
-    stream.read(given.records * 2 // 3, 120)
-    highest = lag_s(url)
-    stream.merge(given.shards - 2, given.shards - 1)
-    stream.start_consumer("one")
-    print(f"{time.monotonic() - begun:5.1f} s  two shards merged, the killed process started again; lag {highest} s")
-    writer.join()
-    stream.read(given.records, 120)
-    done_at = time.monotonic()
-    wait(lambda: lag_s(url) == 0, 30, "the lag is 0")
-    wait(lambda: len(set(owners(stream.watched()))) == 2, 30, "both processes hold shards again")
-    counts, watched = stream.counts(), stream.watched()
-    print(f"{done_at - begun:5.1f} s  all read; lag 0 after {time.monotonic() - done_at:.1f} s more")
-    print(f"         takeover of the killed process's shards within {taken_s:.1f} s (lease {given.lease:g} s)")
-    print(f"         {counts}, {watched.records} records checkpointed, {Counter(owners(watched))}")
+    def __init__(self, parts: Parts, folder: Path, given: argparse.Namespace) -> None:
+        self.parts = parts
+        self.given = given
+        self.stream = Stream(parts, given.shards, iterator_seconds="4")
+        self.stream.declare(folder)
+        parts.environ |= {"KINESIS_LEASE_S": str(given.lease), "ENCHARGE_WEBHOOK_SECRET": "x", "SPOOL_MAX_BYTES": "0"}
+        port = redis_server.free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        parts.start_web_at("web", port)
+        self.begun = time.monotonic()
+        self.in_hand = 0  #: leases of processes that were killed or stood still
+        self.early = 0  #: duplicates before anything happened
 
-    missing, mixed = stream.missing(), stream.out_of_order()
-    duplicates = counts.get("duplicate", 0)
-    print(f"         {missing} lost, {len(mixed)} of {len(stream.ids)} keys out of order, {duplicates} duplicates")
-    for name in ("one", "two"):
-        parts.terminate(name, 20)
-    left = owners(stream.watched())
-    checks = {
-        f"{missing} events are lost": missing == 0,
-        f"the events of {len(mixed)} keys are out of order": not mixed,
-        f"{before} duplicates before the kill": before == 0,
-        f"{duplicates} duplicates are more than the killed process had in hand": duplicates <= held * MOST_EVENTS,
-        "the ledger's accepted is not records + duplicates": counts["accepted"] == given.records + duplicates,
-        f"{watched.records} records were checkpointed": watched.records == given.records,
-        f"the takeover took {taken_s:.1f} s": taken_s < given.lease * 2 + 5,
-        f"{len(left)} leases were not given back": not left,
-    }
-    return [text for text, holds in checks.items() if not holds]
+    def tell(self, what: str) -> None:
+        """One line, with the time."""
+        print(f"{time.monotonic() - self.begun:5.1f} s  {what}; {self.stream.counts()}", flush=True)
+
+    def wait_for_owners(self, count: int) -> None:
+        """Until so many processes hold all the shards together."""
+
+        def shared() -> bool:
+            rows = self.stream.watched().shards
+            return len(set(owners(self.stream.watched()))) == count and all(row.owner for row in rows)
+
+        wait(shared, 60, f"{count} processes hold the shards")
+
+    def held(self, name: str) -> int:
+        """How many leases a process has."""
+        return sum(f":{self.parts.processes[name].pid}:" in owner for owner in owners(self.stream.watched()))
+
+    def trouble(self) -> float:
+        """All that happens while writing goes on. Gives the seconds that the takeover took."""
+        stream, given = self.stream, self.given
+        stream.read(given.records // 6, 120)
+        self.early = stream.counts().get("duplicate", 0)
+        self.in_hand += self.held("one")
+        self.parts.kill("one")
+        killed_at = time.monotonic()
+        self.tell(f"one process killed, which held {self.in_hand} shards")
+        stream.read(given.records // 2, 120)
+        stream.split(0)
+        self.tell("a shard split")
+        self.wait_for_owners(1)
+        taken_s = time.monotonic() - killed_at
+        self.tell(f"the other process has all shards, {taken_s:.1f} s after the kill")
+        stream.read(given.records * 2 // 3, 120)
+        stream.merge(given.shards - 2, given.shards - 1)
+        stream.start_consumer("one")
+        self.tell(f"two shards merged, the killed process started again; lag {lag_s(self.url):.1f} s")
+        self.wait_for_owners(2)
+        self.in_hand += self.held("two")
+        self.parts.freeze("two")
+        time.sleep(given.lease * 1.5)
+        self.tell(f"the other process stood still for {given.lease * 1.5:g} s; lag {lag_s(self.url):.1f} s")
+        self.parts.thaw("two")
+        return taken_s
+
+    def run(self) -> list[str]:
+        """What does not hold."""
+        stream, given = self.stream, self.given
+        for name in ("one", "two"):
+            stream.start_consumer(name)
+        self.wait_for_owners(2)
+        self.tell(f"two processes share the shards, {sorted(Counter(owners(stream.watched())).values())}")
+        stream.put(given.records // 3, given.people)
+        writer = threading.Thread(target=write, args=(stream, given), daemon=True)
+        writer.start()
+        taken_s = self.trouble()
+        writer.join()
+        stream.read(given.records, 120)
+        self.tell("all read")
+        wait(lambda: lag_s(self.url) == 0, 30, "the lag is 0")
+        self.wait_for_owners(2)
+        self.tell("lag 0, both processes hold shards")
+        for name in ("one", "two"):
+            self.parts.terminate(name, 20)
+        return self.judged(taken_s)
+
+    def judged(self, taken_s: float) -> list[str]:
+        """Prints the figures; gives what does not hold."""
+        stream, given = self.stream, self.given
+        counts, watched = stream.counts(), stream.watched()
+        missing, mixed, left = stream.missing(), stream.out_of_order(), owners(watched)
+        duplicates, most = counts.get("duplicate", 0), self.in_hand * MOST_EVENTS
+        print(f"{given.records} records written, {watched.records} checkpointed, {missing} lost")
+        print(f"{len(mixed)} of {len(stream.ids)} keys out of order")
+        print(f"{duplicates} duplicates; the killed and the stopped process can have had up to {most} in hand")
+        checks = {
+            f"{missing} events are lost": missing == 0,
+            f"the events of {len(mixed)} keys are out of order": not mixed,
+            f"{self.early} duplicates before the kill": self.early == 0,
+            f"{duplicates} duplicates": duplicates <= most,
+            "accepted is not records + duplicates": counts["accepted"] == given.records + duplicates,
+            f"{watched.records} records were checkpointed": watched.records == given.records,
+            f"the takeover took {taken_s:.1f} s": taken_s < given.lease + 5,
+            f"{len(left)} leases were not given back": not left,
+        }
+        return [text for text, holds in checks.items() if not holds]
 
 
 def write(stream: Stream, given: argparse.Namespace) -> None:
-    """All records, at a pace that readers can keep up with."""
+    """All records, in about thrice the time of a lease and what else happens."""
+    pause_s = (given.lease * 3 + 10) / (given.records / 500)
     while stream.written < given.records:
         stream.put(min(500, given.records - stream.written), given.people)
-        time.sleep(0.1)
+        time.sleep(pause_s)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+from collections.abc import Iterable
 
 import click
 
 import app.configuration
 import tasks.worker
+from app.kinesis.process import unreachable
+from app.source import Source
 from cli.connection import connection_to
 from config.problems import ConfigurationRefused
 from config.settings import Settings, load
@@ -39,6 +42,8 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
             warnings += getattr(found, "warnings", ())
             if isinstance(found, Routes):
                 warnings += _route_warnings(settings, found, offline=offline)
+            elif not offline:
+                warnings += _stream_warnings(found.values())
         except ConfigurationRefused as refused:
             problems += [problem for problem in refused.problems if problem not in problems]
     if effective and not offline:
@@ -62,6 +67,12 @@ def _route_warnings(settings: Settings, routes: Routes, *, offline: bool) -> lis
         with contextlib.suppress(click.ClickException):
             stored = connection_to(settings).ledger.stored(_EVENTS_LOOKED_AT)
     return route_lint.warnings(read(settings.routes_file), routes, source_names(settings.sources_file), stored)
+
+
+def _stream_warnings(sources: Iterable[Source]) -> list[str]:
+    """Streams that this machine does not reach; another, with the credentials, may."""
+    found = unreachable([source for source in sources if source.kinesis is not None])
+    return [f"source {name}: its stream does not answer here ({error})" for name, error in found.items()]
 
 
 def _redis_problems(environ: dict[str, str]) -> list[str]:

@@ -48,6 +48,10 @@ WORKER = [
 ]
 
 
+#: Reads the streams of sources that have one; other routers need no such process.
+KINESIS = [sys.executable, "-c", "from cli.main import main; main()", "kinesis"]
+
+
 def flower_command(port: int) -> list[str]:
     """Flower, the operators' window, on the loopback address only."""
     return [

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from app.kinesis import process as kinesis
 from cli.redis_server import pick_port
-from cli.stack import Stack, answers, flower_command, running
+from cli.stack import KINESIS, Stack, answers, flower_command, running
 
 _PORTS = {"web": 8080, "sandbox": 8900, "flower": 5555}
 _EXAMPLE = (
@@ -24,9 +25,14 @@ _EXAMPLE = (
 @click.option("--reveal", is_flag=True, help="Let the sandbox's page show people; without it, how much arrived.")
 @click.pass_obj
 def up(environ: dict[str, str], reveal: bool) -> None:
-    """Run web, worker, Flower and, without an Encharge key, the sandbox; restart what ends; stop on Ctrl-C."""
+    """Run web, worker, Flower, the reader of streams where a source has one, and without an Encharge key the sandbox.
+
+    What ends is started again; Ctrl-C stops all.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     with running(environ, Path("var/up"), _PORTS, reveal=reveal) as stack:
+        if kinesis.sources(stack.environ)[1]:
+            stack.start("kinesis", KINESIS)
         flower_port = pick_port(_PORTS["flower"])
         # Flower can stop workers, and other users of this machine reach its port too.
         login = environ.get("FLOWER_BASIC_AUTH") or f"router:{secrets.token_urlsafe(12)}"

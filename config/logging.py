@@ -52,7 +52,8 @@ def configure(level: str, style: str) -> None:
     root.setLevel(level)
     # Celery warns at each reconnect of what it may change in a later version.
     logging.getLogger("py.warnings").setLevel(logging.ERROR)
-    for noisy in ("celery.app.trace", "celery.worker.strategy", "urllib3", "kombu"):
+    # botocore's DEBUG has requests with their signatures, and answers with what people wrote.
+    for noisy in ("botocore", "celery.app.trace", "celery.worker.strategy", "urllib3", "kombu"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 

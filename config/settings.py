@@ -317,7 +317,7 @@ class Settings:
     )
     kinesis_poll_s: float = setting(
         "KINESIS_POLL_S",
-        "Time between two reads of a shard that has nothing new; a shard that has: 0.2.",
+        "Time between two reads of a shard that has nothing new (else 0.25).",
         _seconds,
         "1",
     )

@@ -2,11 +2,11 @@
 
     python tests/kinesis_standin.py PORT [--iterator-seconds 300]
 
-What moto (5.2.5) does and the service does not, by
-https://docs.aws.amazon.com/streams/latest/dev/kinesis-using-sdk-java-resharding.html and the API reference: the iterator
-of a closed shard never ends, GetRecords names no child shards, a split or merge moves the parent's records to its
-children, what is written to a split shard's range goes on into the closed parent, each shard counts its sequence
-numbers from 1, concurrent writes may get the same one, nothing is throttled, no iterator expires.
+What moto (5.2.5) does, and the service does not (https://docs.aws.amazon.com/kinesis/latest/APIReference/, and
+https://docs.aws.amazon.com/streams/latest/dev/kinesis-using-sdk-java-resharding.html): the iterator of a closed shard
+never ends, GetRecords names no child shards, a split or merge moves the parents' records to the children, what belongs
+to a split shard's range goes on into the closed parent, each shard counts its sequence numbers from 1, concurrent
+writes may get the same one, nothing is throttled, no iterator expires.
 """
 
 import argparse

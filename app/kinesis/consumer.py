@@ -55,6 +55,7 @@ class Consumer:
         poll_s: float,
         events: Callable[[str, Record], Sequence[Envelope | Rejected]],
         take: Callable[[Sequence[Envelope | Rejected]], Any],
+        most_shards: int = MOST_SHARDS,
     ) -> None:
         """`leases` makes those of a stream, by its key; `name` is this process's, of no other."""
         assert source.kinesis is not None  # noqa: S101 - else there is nothing to read
@@ -67,6 +68,7 @@ class Consumer:
         self._poll_s = poll_s
         self._events = events
         self._take = take
+        self._most_shards = most_shards
         self._owners = itertools.count(1)
         self._readers: dict[str, Reader] = {}
         self._listed: dict[str, Shard] = {}
@@ -109,11 +111,13 @@ class Consumer:
             # A shard that has a row and is not listed has left the stream: its reader will find that out.
             known = {**{row.shard: Shard(row.shard) for row in rows.shards}, **self._listed}
         may = shards.workable(known.values(), rows.finished)
+        for shard in set(may) - {row.shard for row in rows.shards}:
+            doing.leases.note(shard)
         wanted = shards.share(self._name, consumers, len(may))
-        if wanted > MOST_SHARDS and not self._too_many:
-            log.error("kinesis.too_many_shards", source=self._source.name, share=wanted, most=MOST_SHARDS)
-        self._too_many = wanted > MOST_SHARDS
-        plan = shards.plan(may, rows.owners(), self._readers, min(wanted, MOST_SHARDS))
+        if wanted > self._most_shards and not self._too_many:
+            log.error("kinesis.too_many_shards", source=self._source.name, share=wanted, most=self._most_shards)
+        self._too_many = wanted > self._most_shards
+        plan = shards.plan(may, rows.owners(), self._readers, min(wanted, self._most_shards))
         for shard in plan.give_back:
             self._readers[shard].told.set()
         for shard in plan.take:
@@ -169,6 +173,7 @@ class Consumer:
                 stop.wait(backoff_s(failures))
                 continue
             return Doing(
+                source=self._source.name,
                 stream=self._stream,
                 leases=leases,
                 lease_s=self._lease_s,

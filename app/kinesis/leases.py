@@ -39,6 +39,13 @@ redis.call('ZADD', KEYS[1], micros(now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. micros(now - ARGV[2]))
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
+# KEYS shard, shards, finished; ARGV shard.
+_NOTE: Final = """
+if redis.call('ZSCORE', KEYS[3], ARGV[1]) or redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'lag_ms', 0, 'lag_at', micros(now))
+redis.call('SADD', KEYS[2], ARGV[1])
+return 1
+"""
 # KEYS shard, shards, finished; ARGV owner, microseconds of a lease, shard. Gives {} or {checkpoint}.
 _TAKE: Final = """
 if redis.call('ZSCORE', KEYS[3], ARGV[3]) then return {} end
@@ -54,11 +61,15 @@ redis.call('HSET', KEYS[1], 'until', micros(now + ARGV[2]))
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'lag_ms', ARGV[3], 'lag_at', micros(now)) end
 return 1
 """
-# KEYS shard, source; ARGV owner, sequence number, records, rejected events. Gives 1, or 0: lost.
+# KEYS shard, source; ARGV owner, the checkpoint before, sequence number, records, rejected events.
+# Gives 1, or 0: lost; also when Redis has lost the checkpoint before, and so perhaps events. Said twice it counts once.
 _CHECKPOINT: Final = f"""{_OWN}
-redis.call('HSET', KEYS[1], 'checkpoint', ARGV[2], 'checkpoint_at', micros(now))
-redis.call('HINCRBY', KEYS[2], 'records', ARGV[3])
-redis.call('HINCRBY', KEYS[2], 'rejected', ARGV[4])
+local was = redis.call('HGET', KEYS[1], 'checkpoint') or ''
+if was == ARGV[3] then return 1 end
+if was ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'checkpoint', ARGV[3], 'checkpoint_at', micros(now))
+redis.call('HINCRBY', KEYS[2], 'records', ARGV[4])
+redis.call('HINCRBY', KEYS[2], 'rejected', ARGV[5])
 return 1
 """
 # KEYS shard, shards, finished; ARGV owner, shard, how long it is remembered. Gives 1, or 0: lost.
@@ -108,6 +119,7 @@ class Leases:
         self._stream = stream
         scripts = {
             "heard": _HEARD,
+            "note": _NOTE,
             "take": _TAKE,
             "renew": _RENEW,
             "checkpoint": _CHECKPOINT,
@@ -138,6 +150,13 @@ class Leases:
         with _answering():
             self._client.zrem(f"{self._keys}consumers", consumer)
 
+    def note(self, shard: str) -> None:
+        """There is this shard to read: its lag counts from now on, should nobody take it."""
+        with _answering():
+            self._scripts["note"](
+                keys=[self._shard(shard), f"{self._keys}shards", f"{self._keys}finished"], args=[shard]
+            )
+
     def take(self, shard: str, owner: str) -> str | None:
         """Take a lease; `owner` must be new. Gives the checkpoint ("" = none), or None: another has it, or it ended."""
         keys = [self._shard(shard), f"{self._keys}shards", f"{self._keys}finished"]
@@ -151,11 +170,16 @@ class Leases:
         with _answering():
             return bool(self._scripts["renew"](keys=[self._shard(shard)], args=args))
 
-    def checkpoint(self, shard: str, owner: str, sequence: str, records: int, rejected: int) -> bool:
-        """All records up to this one are in the ledger. Gives False, and writes nothing, when the lease is lost."""
+    def checkpoint(self, shard: str, owner: str, before: str, sequence: str, records: int, rejected: int) -> bool:
+        """All records up to this one are in the ledger; `before` = the checkpoint that it follows.
+
+        Gives False, and writes nothing, when the lease is lost, or Redis has come back without that checkpoint: what it
+        has lost is to be read again.
+        """
         keys = [self._shard(shard), self._source]
+        args = [owner, before, sequence, records, rejected]
         with _answering():
-            return bool(self._scripts["checkpoint"](keys=keys, args=[owner, sequence, records, rejected]))
+            return bool(self._scripts["checkpoint"](keys=keys, args=args))
 
     def finish(self, shard: str, owner: str) -> bool:
         """The shard is read to its end: its children may be read. Gives False when the lease is lost."""

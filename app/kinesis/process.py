@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,6 +18,7 @@ from app.kinesis.consumer import MOST_SHARDS, Consumer, StreamReplaced
 from app.kinesis.errors import StreamFailed
 from app.kinesis.leases import Leases
 from app.kinesis.shards import Record
+from app.kinesis.stream import Stream
 from app.pressure import Pressure
 from app.source import Source
 from config import logging as logs
@@ -26,6 +27,9 @@ from config.settings import Settings
 from tasks.envelope import Envelope, Rejected
 from tasks.ledger import Ledger, connect
 from tasks.queue import queue_for
+
+if TYPE_CHECKING:
+    from app.kinesis.service import Service
 
 log: Final = structlog.get_logger("app.kinesis")
 
@@ -76,6 +80,26 @@ def _status(name: str, error: BaseException | None) -> int:
     return 0
 
 
+def events_of(source: Source, shard: str, record: Record) -> Sequence[Envelope | Rejected]:
+    """The events of one record, and what it holds instead of events; named by its place in the stream."""
+    place = f"kinesis:{_stream(source).name}:{shard}:{record.sequence}"
+    packed = parts(record.data)
+    names = [place] if len(packed) == 1 else [f"{place}:{number}" for number in range(len(packed))]
+    each = zip(packed, names, strict=True)
+    return [event for data, name in each for event in records.events(data, source, record.arrived_at, name)]
+
+
+def unreachable(streamed: Collection[Source]) -> dict[str, str]:
+    """Sources whose stream does not say which shards it has, and the name of what is wrong."""
+    found = {}
+    for source in streamed:
+        try:
+            _service(source).shards()
+        except StreamFailed as error:
+            found[source.name] = str(error)
+    return found
+
+
 def _consumers(settings: Settings, streamed: Collection[Source]) -> dict[str, Consumer]:
     if not streamed:
         return {}
@@ -88,22 +112,11 @@ def _consumers(settings: Settings, streamed: Collection[Source]) -> dict[str, Co
 
 
 def _consumer(settings: Settings, source: Source, ledger: Ledger, intake: Intake, name: str) -> Consumer:
-    from app.kinesis.service import Service  # boto3: nobody else needs it, and it takes its time
-
-    assert source.kinesis is not None  # noqa: S101 - that is what `sources` looks for
-    stream = source.kinesis.name
-
-    def events(shard: str, record: Record) -> Sequence[Envelope | Rejected]:
-        place = f"kinesis:{stream}:{shard}:{record.sequence}"
-        packed = parts(record.data)
-        names = [place] if len(packed) == 1 else [f"{place}:{number}" for number in range(len(packed))]
-        each = zip(packed, names, strict=True)
-        return [event for data, name in each for event in records.events(data, source, record.arrived_at, name)]
-
     try:
-        service = Service(source.kinesis, MOST_SHARDS + 4)
+        service = _service(source)
     except StreamFailed as error:
         raise ConfigurationRefused((f"{settings.sources_file}: sources.{source.name}.kinesis: {error}",)) from None
+
     return Consumer(
         source,
         service,
@@ -111,6 +124,17 @@ def _consumer(settings: Settings, source: Source, ledger: Ledger, intake: Intake
         name,
         lease_s=settings.kinesis_lease_s,
         poll_s=settings.kinesis_poll_s,
-        events=events,
+        events=lambda shard, record: events_of(source, shard, record),
         take=lambda found: intake.take(source, found),
     )
+
+
+def _service(source: Source) -> "Service":
+    from app.kinesis.service import Service  # boto3: nobody else needs it, and it takes its time
+
+    return Service(_stream(source), MOST_SHARDS + 4)
+
+
+def _stream(source: Source) -> Stream:
+    assert source.kinesis is not None  # noqa: S101 - that is what `sources` looks for
+    return source.kinesis

@@ -23,10 +23,10 @@ from tasks.errors import QueueFull, QueueUnavailable
 log: Final = structlog.get_logger("app.kinesis")
 
 #: What goes to Redis at a time: other calls wait meanwhile.
-MOST_EVENTS: Final = 250
+MOST_EVENTS: Final = 100
 MOST_BYTES: Final = 512 * 1024
-#: A shard takes 5 reads a second.
-BETWEEN_READS_S: Final = 0.2
+#: A shard takes 5 reads a second, of all its readers together.
+BETWEEN_READS_S: Final = 0.25
 _FIRST_WAIT_S: Final = 0.25
 _MOST_WAIT_S: Final = 10.0
 #: Without a read for so long, the lag grows with the time.
@@ -46,6 +46,7 @@ class Readable(Protocol):
 class Doing:
     """What all readers of a stream share."""
 
+    source: str
     stream: Readable
     leases: Leases
     lease_s: float
@@ -74,6 +75,7 @@ class Reader:
         self.owner = owner
         self.leased_at = leased_at  #: set anew by whoever renews
         self.told = told or threading.Event()  #: to stop
+        self._log = log.bind(source=doing.source, shard=shard)
         self._doing = doing
         self._checkpoint = checkpoint
         self._iterator: str | None = None
@@ -104,11 +106,14 @@ class Reader:
 
     def run(self) -> None:
         """Read until it is over."""
-        log.info("kinesis.shard_taken", shard=self.shard)
+        self._log.info("kinesis.shard_taken")
         try:
             self._read_on()
-        except _Over as over:
-            log.info("kinesis.shard_left", shard=self.shard, reason=str(over))
+        except _Ended as ended:
+            self._log.info("kinesis.shard_ended", reason=str(ended))
+        except _Left as left:
+            self._log.info("kinesis.shard_left", reason=str(left))
+            self._give_back()
 
     def _read_on(self) -> None:
         failures = 0
@@ -116,23 +121,21 @@ class Reader:
             try:
                 self._step()
                 failures = 0
-            except _Over:
+            except (_Ended, _Left):
                 raise
-            except IteratorExpired:
-                continue
             except StreamFailed as error:
                 failures += 1
-                self._failed(error)
-                self.told.wait(backoff_s(failures))
-            except Exception:
+                if not isinstance(error, IteratorExpired) or failures > 1:
+                    self._failed(error)
+                    self.told.wait(backoff_s(failures))
+            except Exception:  # noqa: BLE001 - a reader that ended would leave its shard to nobody
                 failures += 1
-                log.exception("kinesis.reader_failed", shard=self.shard)
+                self._log.exception("kinesis.reader_failed")
                 self.told.wait(backoff_s(failures))
 
     def _step(self) -> None:
-        """One read, and all that follows from it. Raises _Over when it was the last."""
-        if self.told.is_set():
-            self._give_back()
+        """One read, and all that follows from it. Raises _Ended or _Left when it was the last."""
+        self._go_on()
         begun = time.monotonic()
         doing = self._doing
         iterator = self._iterator or self._position()
@@ -141,13 +144,12 @@ class Reader:
         read = doing.stream.read(iterator)
         for piece in pieces((record, doing.events(self.shard, record)) for record in read.records):
             self._keep(piece)
-            if self.told.is_set():
-                self._give_back()
+            self._go_on()
         self._behind_ms, self._read_at = read.behind_ms, time.monotonic()
         if read.next is None:
             self._finish()
             doing.ended(read.children)
-            raise _Over("ended")
+            raise _Ended("closed")
         self._iterator = read.next
         pause_s = BETWEEN_READS_S if read.records or read.behind_ms else max(BETWEEN_READS_S, doing.poll_s)
         self.told.wait(max(0.0, begun + pause_s - time.monotonic()))
@@ -162,7 +164,7 @@ class Reader:
             return stream.after(self.shard, self._checkpoint)
         except PositionRefused:
             # It has left the stream: nobody has read for longer than records are kept.
-            log.error("kinesis.checkpoint_too_old", shard=self.shard, meaning="records are lost; read from the oldest")  # noqa: TRY400
+            self._log.error("kinesis.checkpoint_too_old", meaning="records are lost; read from the oldest")
             return stream.oldest(self.shard)
 
     def _keep(self, piece: "Piece") -> None:
@@ -173,11 +175,9 @@ class Reader:
         if piece.last is None:
             return
         rejected = sum(isinstance(event, Rejected) for event in piece.events)
-        sequence, records = piece.last, piece.records
-        self._until_done(
-            lambda: self._own(doing.leases.checkpoint(self.shard, self.owner, sequence, records, rejected))
-        )
-        self._checkpoint = sequence
+        said = (self.shard, self.owner, self._checkpoint, piece.last, piece.records, rejected)
+        self._until_done(lambda: self._own(doing.leases.checkpoint(*said)))
+        self._checkpoint = piece.last
 
     def _until_done(self, do: Callable[[], Any]) -> None:
         failures = 0
@@ -189,40 +189,47 @@ class Reader:
             except (QueueFull, QueueUnavailable) as error:
                 failures += 1
                 if failures == 1:
-                    log.warning("kinesis.waits_for_redis", shard=self.shard, reason=type(error).__name__)
-                if self.told.wait(backoff_s(failures)):
-                    self._give_back()
+                    self._log.warning("kinesis.waits_for_redis", reason=type(error).__name__)
+                self.told.wait(backoff_s(failures))
+                self._go_on()
             else:
                 return
 
     def _own(self, sure: object) -> None:
         if not sure:
-            raise _Over("lease lost")
+            raise _Left("lease lost")
+
+    def _go_on(self) -> None:
+        if self.told.is_set():
+            raise _Left("told to stop")
 
     def _failed(self, error: StreamFailed) -> None:
         if isinstance(error, Throttled):
-            log.info("kinesis.throttled", shard=self.shard, code=str(error))
+            self._log.info("kinesis.throttled", code=str(error))
         else:
-            log.warning("kinesis.read_failed", shard=self.shard, code=str(error))
+            self._log.warning("kinesis.read_failed", code=str(error))
         if isinstance(error, StreamGone) and self._doing.gone(self.shard):
             self._finish()
-            raise _Over("gone")
+            raise _Ended("gone")
 
     def _finish(self) -> None:
         leases = self._doing.leases
         self._until_done(lambda: self._own(leases.finish(self.shard, self.owner)))
 
     def _give_back(self) -> None:
-        """Let another have the shard at once, and end."""
+        """Let another have the shard at once; nothing changes where another has it."""
         try:
             self._doing.leases.give_back(self.shard, self.owner)
         except QueueUnavailable as error:
-            log.warning("kinesis.lease_not_given_back", shard=self.shard, reason=str(error))
-        raise _Over("told to stop")
+            self._log.warning("kinesis.lease_not_given_back", reason=str(error))
 
 
-class _Over(Exception):
-    """The reader's work is over, and why. When the lease is lost another may read the shard by now."""
+class _Ended(Exception):
+    """The shard has no more records, ever."""
+
+
+class _Left(Exception):
+    """Another is to read the shard, or does so already: nothing more may be written for it."""
 
 
 @dataclasses.dataclass(frozen=True)

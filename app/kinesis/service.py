@@ -117,5 +117,5 @@ def _plain() -> Iterator[None]:
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         raise _ERRORS.get(code, StreamFailed)(code or type(error).__name__) from None
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:  # ValueError: an address that is none
         raise StreamFailed(type(error).__name__) from None

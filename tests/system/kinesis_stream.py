@@ -24,7 +24,6 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "stand-in",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-CONSUMER = [sys.executable, "-c", "from cli.main import main; main()", "kinesis"]
 REGION = "eu-west-1"
 #: Of a shard's hash keys; anywhere within them.
 _FIRST_KEY = 1 << 60
@@ -89,7 +88,7 @@ class Stream:
 
     def start_consumer(self, name: str) -> None:
         """A process that reads the stream."""
-        self.parts.start(name, CONSUMER)
+        self.parts.start(name, stack.KINESIS)
 
     # --- what became of it
 

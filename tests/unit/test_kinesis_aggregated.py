@@ -2,12 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.kinesis import process
 from app.kinesis.aggregated import parts
+from app.kinesis.shards import Record
+from app.kinesis.stream import Stream
+from app.source import Source
+from app.sources import encharge
+from tasks.envelope import Envelope
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 
@@ -29,7 +36,7 @@ def packed(*data: bytes, keys: Sequence[str] = ("person",)) -> bytes:
 
 
 def sealed(message: bytes) -> bytes:
-    return MAGIC + message + hashlib.md5(message).digest()  # noqa: S324 - the format's own
+    return MAGIC + message + hashlib.md5(message).digest()
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10))
@@ -66,6 +73,28 @@ def test_whatever_is_sealed_raises_nothing(message: bytes) -> None:
 def test_a_broken_message(message: bytes) -> None:
     """The record as it is becomes a dead letter then; nothing of it gets lost."""
     assert parts(sealed(message)) == [sealed(message)]
+
+
+def test_events_are_named_by_their_place() -> None:
+    """Those without an id of their own: the same record again is the same events, each other record is others."""
+    source = Source("stream", encharge.unwrap, kinesis=Stream("events", "eu-west-1"))
+    event = b'{"event":"newUser","user":{"email":"someone@example.com"}}'
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+
+    def ids(data: bytes, sequence: str = "17", shard: str = "shard-1") -> list[str]:
+        found = process.events_of(source, shard, Record(sequence, data, moment))
+        assert all(isinstance(each, Envelope) and each.received_at.startswith("2026-01-02") for each in found)
+        return [each.id for each in found if isinstance(each, Envelope)]
+
+    lines = event + b"\n" + event
+    both = packed(lines, event)
+
+    assert ids(both) == ids(both)
+    assert (
+        len({*ids(both), *ids(both, "18"), *ids(both, shard="shard-2"), *ids(lines), *ids(event, "19")})
+        == 3 * 3 + 2 + 1
+    )
+    assert ids(packed()) == ids(b"") == []
 
 
 def test_a_damaged_record() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.kinesis import process
 from app.kinesis.stream import Stream
 from app.source import Refusal, Source, load
 from app.sources import KINDS
@@ -83,3 +84,15 @@ def test_no_stream_for_what_speaks_http_only(tmp_path: Path, kind: str, known: s
     text = f"version: 1\nsources:\n  main:\n    kind: {kind}\n    {known}\n    kinesis: {{stream: a, region: x}}\n"
 
     assert problems(tmp_path, text) == ["6: sources.main.kinesis: Unknown field."]
+
+
+def test_which_sources_a_process_reads(tmp_path: Path) -> None:
+    """Those of the names that it is given, or all that have a stream; it needs no place for a spool."""
+    file = tmp_path / "sources.yaml"
+    file.write_text(STREAM + "  web: {kind: encharge, secrets: [ONE]}\n")
+    environ = {"SOURCES_FILE": str(file), "ONE": "1", "SPOOL_FOLDER": "/dev/null/nowhere"}
+
+    assert [source.name for source in process.sources(environ)[1]] == ["main", "second"]
+    assert [source.name for source in process.sources(environ, ["second"])[1]] == ["second"]
+    with pytest.raises(ConfigurationRefused, match="no source with a kinesis block: web; there are: main, second"):
+        process.sources(environ, ["web", "main"])
