@@ -31,7 +31,7 @@ REASONS: Final[dict[str, str]] = {
     "exhausted": "every allowed attempt was made",
     "expired": "the event grew older than retries may make it",
     "poison": "the worker died each time it worked on this event",
-    "undecodable": "the message is not even an envelope",
+    "undecodable": "the message is not even an envelope, the record no JSON",
     "unknown_task": "no task of that name exists here",
     "bug": "our code or a handler raised something unexpected",
 }

@@ -13,12 +13,12 @@ from config.yaml_file import YamlFile
 from tasks import mapping as mappings
 from tasks import message as messages
 from tasks import trigger as triggers
-from tasks.envelope import Envelope
+from tasks.envelope import PERSON_IDS, Envelope
 from tasks.errors import MappingRefused
 from tasks.mapping_directives import UNDEFINED, walk
 from tasks.routing import Route, Routes
 from tasks.trigger_syntax import Comparison, Condition, Field, Group, Literal, Membership, fields_of, operands_of
-from tasks.vocabulary import CHANNELS, STATES
+from tasks.vocabulary import CHANNELS, DETAILS, STATES, SYSTEMS
 
 #: Fewer stored events of a source say nothing about the fields that its events have.
 ENOUGH_EVENTS: Final = 20
@@ -166,12 +166,32 @@ def _unknown_fields(
         taken = route.sources or known
         if not taken or any(len(views.get(source, ())) < ENOUGH_EVENTS for source in taken):
             continue
-        events = [view for source in taken for view in views[source]]
+        wanted = _format(route)
+        seen = [view for source in taken for view in views[source]]
+        events = [view for view in seen if wanted in {None, view["envelope"]["format"]}]
         entry = file.data["routes"][index]
         for key, paths in (("trigger", _trigger_paths(route)), ("mapping", _mapping_paths(entry.get("mapping")))):
-            missing = sorted(".".join(path) for path in paths if not any(has(view, path) for view in events))
-            if missing:
+            sought = paths - _OURS
+            missing = sorted(".".join(path) for path in sought if not any(has(view, path) for view in events))
+            if missing and events:
                 yield index, key, f"none of the last {len(events)} events has {', '.join(missing)}"
+
+
+#: Fields that we add where there is something to add: that none of the last events had them is nobody's slip.
+_OURS: Final[frozenset[Path]] = frozenset(
+    {("message",), *(("message", name) for name in ("state", "channel", *DETAILS, "at"))}
+    | {("message", "words", system) for system in SYSTEMS}
+    | {("envelope", "person", name) for name in PERSON_IDS}
+)
+
+
+def _format(route: Route) -> str | None:
+    """The one format of events that the route's trigger asks for, if it does."""
+    condition = route.trigger.condition if route.trigger else None
+    together = condition.children if isinstance(condition, Group) and condition.joiner == "and" else (condition,)
+    pins = (_pin(each) for each in together if isinstance(each, Comparison))
+    values = (pin.condition.right.value for pin in pins if pin and pin.names == ("envelope", "format"))
+    return next((value for value in values if isinstance(value, str)), None)
 
 
 def _trigger_paths(route: Route) -> set[Path]:

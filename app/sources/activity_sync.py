@@ -177,15 +177,18 @@ def _hashed(source: str, content: list[Any]) -> str:
 
 
 def person_of(event: Json) -> dict[str, str]:
-    """What names the person, as far as the event itself says: customContext first, then whom the message is to or from.
+    """What names the person, as far as the event itself says: customContext, else whom the message is to or from.
 
+    Never both: a flow that is about one person may write to another, and all its events carry the same customContext.
     More than one recipient name nobody. E-mail addresses in small letters, phone numbers as digits.
     """
     data = _inner(event, "data")
-    found = _addressed(data.get("recipient")) or _addressed(data.get("to"))
+    found = (
+        _in_context(_inner(event, "customContext")) or _addressed(data.get("recipient")) or _addressed(data.get("to"))
+    )
     if not found and str(event["kind"]).startswith("inbound"):
         found = _addressed(data.get("sender"))
-    return {**found, **_in_context(_inner(event, "customContext"))}
+    return found
 
 
 def _in_context(context: Json) -> dict[str, str]:
@@ -204,8 +207,11 @@ def _addressed(value: Any) -> dict[str, str]:
     """The one address in a text or list of texts, as what it is; {} when there is none, or several."""
     texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
     texts = [text for text in texts if isinstance(text, str) and len(text) <= _MOST_OF_AN_ADDRESS]
-    if len(texts) == 1 and (phone := _phone(texts[0])):
-        return {"phone": phone}
+    if len(texts) == 1:
+        if email := _email(texts[0]):
+            return {"email": email}
+        if phone := _phone(texts[0]):
+            return {"phone": phone}
     addresses = {_email(address) for _, address in getaddresses(texts)}
     only = addresses.pop() if len(addresses) == 1 else None
     return {"email": only} if only else {}

@@ -145,6 +145,7 @@ def _envelope(
         occurred_at=rfc3339(occurred_at or received_at),
         event=event,
         raw=raw,
+        person=_person(event.get("user")),
     )
 
 
@@ -159,6 +160,14 @@ def _subject(user: Mapping[str, Any]) -> str | None:
     """`id` is Encharge's own, in every event of a person; the e-mail address may change."""
     value = user.get("id") or user.get("email")
     return f"encharge:{value}"[:_MOST_OF_A_NAME] if value else None
+
+
+def _person(user: Any) -> dict[str, str] | None:
+    """What others know the person by; `id` is Encharge's own."""
+    if not isinstance(user, dict):
+        return None
+    named = ((key, user.get(key)) for key in ("email", "userId"))
+    return {key: value for key, value in named if isinstance(value, str) and 0 < len(value) <= _MOST_OF_A_NAME} or None
 
 
 def _milliseconds(value: Any) -> datetime | None:

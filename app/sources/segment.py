@@ -241,7 +241,19 @@ def _envelope(call: Call, event: Json) -> Envelope:
         received_at=rfc3339(call.received_at),
         occurred_at=event["timestamp"],
         event=event,
+        person=_person(event),
     )
+
+
+def _person(event: Json) -> dict[str, str] | None:
+    """The user's id, and the address among the traits that come with the event; properties may be of anybody."""
+    traits, context = event.get("traits"), event.get("context")
+    inner = context.get("traits") if isinstance(context, dict) else None
+    email = next((each["email"] for each in (traits, inner) if isinstance(each, dict) and each.get("email")), None)
+    named = {"userId": event.get("userId"), "email": email}
+    return {
+        key: value for key, value in named.items() if isinstance(value, str) and 0 < len(value) <= _MOST_OF_A_TEXT
+    } or None
 
 
 def _time(value: Any) -> datetime | None:

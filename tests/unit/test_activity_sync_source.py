@@ -249,12 +249,13 @@ def test_who_the_flow_names(context: dict[str, Any], person: dict[str, str] | No
     assert envelope.subject == (named and f"activity_sync:{named}")
 
 
-def test_the_flow_and_the_address_together() -> None:
-    """What only one of them says is added; where both say something, the flow knows better."""
+def test_whom_the_flow_names_is_nobody_else() -> None:
+    """A flow about one person may write to another: the address is not taken for that person's."""
     event = {**EVENT, "kind": "outbound-email", "data": {"to": EMAIL}}
 
-    assert taken({**event, "customContext": {"userId": "u-1"}}).person == {"userId": "u-1", "email": EMAIL}
+    assert taken({**event, "customContext": {"userId": "u-1"}}).person == {"userId": "u-1"}
     assert taken({**event, "customContext": {"email": "own@example.com"}}).person == {"email": "own@example.com"}
+    assert taken({**event, "customContext": {"plan": "pro"}}).person == {"email": EMAIL}
 
 
 @pytest.mark.parametrize("id_", [None, 5.5, "", "a\nb", "x" * 81, {}, "\ud800"])

@@ -145,6 +145,22 @@ def test_the_subject(user: Any, subject: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("user", "person"),
+    [
+        ({"id": "1", "email": EMAIL}, {"email": EMAIL}),
+        ({"email": EMAIL, "userId": "u-1"}, {"email": EMAIL, "userId": "u-1"}),
+        ({"id": "1"}, None),
+        ({"email": 5, "userId": ""}, None),
+        ({"email": "x" * 501}, None),
+        (None, None),
+    ],
+)
+def test_the_person(user: Any, person: dict[str, str] | None) -> None:
+    """What other systems know the person by, too; Encharge's own id is none of theirs."""
+    assert one({**EVENT, "user": user}).person == person
+
+
+@pytest.mark.parametrize(
     ("timestamp", "occurred_at"),
     [
         (1562914373005, "2019-07-12T06:52:53.005Z"),

@@ -222,6 +222,18 @@ def test_has(path: str, there: bool) -> None:
 # --- the file that comes with it, and the command --------------------------------------------------------------------
 
 
+def test_events_of_the_format_that_is_asked_for(tmp_path: Path) -> None:
+    """What only events of another format lack is no slip; nor are the fields that we add to some."""
+    asked = route("one", 'envelope.format = "activity_sync" and \\data.endpoint != null', source="encharge")
+    ours = route("one", "message.url != null and envelope.person.userId != null", source="encharge")
+    theirs = [envelope(format="activity_sync", event={"data": {"endPoint": "x"}})]
+
+    assert warned(tmp_path, asked, events()) == []
+    assert [each.partition(" has ")[2] for each in warned(tmp_path, asked, [*events(), *theirs])] == ["data.endpoint"]
+    assert warned(tmp_path, ours, events()) == []
+    assert len(warned(tmp_path, ours.replace("message.url", "message.link"), events())) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
