@@ -83,13 +83,20 @@ class _Text:
         self.at = to
 
     def more(self) -> bool:
-        """Have more of the file; not when it has ended, or when so much is at hand as a row may have."""
-        if self._ended or len(self.now) - self.at > MOST_OF_A_ROW:
+        """Have more of the file; not when it has ended, or when so much is at hand as a row may have.
+
+        At least as much as is at hand already: however small the chunks, what is looked at again is not much.
+        """
+        at_hand = len(self.now) - self.at
+        if self._ended or at_hand > MOST_OF_A_ROW:
             return False
-        chunk = next(self._chunks, b"")
-        self._ended = not chunk
-        self.now = self.now[self.at :] + self._decoder.decode(chunk, final=self._ended)
-        self.at = 0
+        parts, got = [self.now[self.at :]], 0
+        while not self._ended and (not got or got < at_hand):
+            chunk = next(self._chunks, b"")
+            self._ended = not chunk
+            parts.append(self._decoder.decode(chunk, final=self._ended))
+            got += len(parts[-1])
+        self.now, self.at = "".join(parts), 0
         return True
 
     def skip_between(self) -> bool:

@@ -12,8 +12,9 @@ from typing import Any, Final
 from mutations import damaged_bytes, damaged_value, one_of, written
 
 from app import body as bodies
+from app import feed_rows
 from app.source import Refusal
-from app.sources import encharge, segment
+from app.sources import activatepro, encharge, segment
 from tasks import envelope, mapping, transport, trigger
 from tasks.errors import InvalidEnvelope, MappingFailed, MappingRefused, TriggerRefused
 
@@ -56,6 +57,14 @@ def _segment(data: bytes) -> None:
         envelope.load(json.loads(envelope.encode(made)))
 
 
+def _feed(data: bytes) -> None:
+    for row in feed_rows.rows((data[at : at + 50] for at in range(0, len(data), 50)), 64):
+        for each in activatepro.rows_of(row.value) if row.value is not None else ():
+            found = activatepro.unwrap_row("crm", each, _NOW, "feed:1")
+            made = found if isinstance(found, envelope.Envelope) else found.envelope
+            envelope.load(json.loads(envelope.encode(made)))
+
+
 def _message(data: bytes) -> None:
     json.dumps(transport.without_arguments(transport.checked(data)))
 
@@ -73,6 +82,7 @@ PARSERS: Final[Mapping[str, tuple[Callable[[bytes], Any], tuple[type[Exception],
     "JSON body": (_json, (Refusal,)),
     "encharge": (_encharge, (Refusal,)),
     "segment": (_segment, (Refusal,)),
+    "feed": (_feed, (Refusal,)),
     "envelope": (envelope.decode, (InvalidEnvelope,)),
     "message": (_message, (transport.Unusable,)),
 }
@@ -93,6 +103,7 @@ def _found(value: Any, key: str) -> Iterator[Any]:
 
 def _corpus() -> dict[str, list[bytes]]:
     events = json.loads((_ROOT / "cli/samples/encharge.json").read_text())
+    feed = json.loads((_ROOT / "cli/samples/activatepro.json").read_text())
     segments = [
         case["raw_body"].encode() for case in _vectors("segment_inbound.json")["requests"] if case.get("raw_body")
     ]
@@ -109,6 +120,7 @@ def _corpus() -> dict[str, list[bytes]]:
         "JSON body": [*map(written, events), *segments],
         "encharge": [*map(written, events), b'{"endUserData":[{"id":"1"},{"id":"2"}],"eventPayload":{"a":1}}'],
         "segment": segments,
+        "feed": [b"[\n" + b",\n".join(map(written, feed)) + b"\n]", *map(written, feed)],
         "envelope": [written(sound)],
         "message": [written(case["message"]) for case in _vectors("malformed_messages.json")["cases"]],
     }

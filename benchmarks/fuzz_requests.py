@@ -22,9 +22,11 @@ sources:
   hook: {kind: segment_webhook, secrets: [FUZZ_SECRET]}
   stream: {kind: segment_stream, secrets: [FUZZ_SECRET]}
   activity: {kind: activity_sync, secrets: [FUZZ_SECRET]}
+  crm: {kind: activatepro, secrets: [FUZZ_SECRET]}
   site: {kind: segment, write_keys: {web: FUZZ_WRITE_KEY}}
 """
 _ROOT: Final = Path(__file__).resolve().parents[1]
+_ACTIVATEPRO: Final = json.loads((_ROOT / "cli/samples/activatepro.json").read_text())
 _STREAM: Final = json.loads((_ROOT / "cli/samples/encharge.json").read_text())
 _SEGMENT: Final = [
     (case["path"], json.loads(case["raw_body"]))
@@ -122,6 +124,19 @@ def firehose(dice: random.Random) -> Post:
     return Post(f"/firehose/{dice.choice(('stream', 'activity', 'encharge'))}", headers, body)
 
 
+def events(dice: random.Random) -> Post:
+    """To ActivatePro's Events API, and its events in other forms to their source."""
+    value = dice.choice(_ACTIVATEPRO)
+    headers = ["Content-Type: application/json", _SECRET_HEADERS[0], f"X-XNG-AuthToken: {SECRET}"]
+    several = {"id": "1", "events": [{"event": "Message Sent", "properties": {"channel": "Email"}}] * 3}
+    return one_of(
+        dice,
+        (3, lambda: Post("/events", headers, several)),
+        (1, lambda: Post("/events", headers, value)),
+        (2, lambda: Post("/webhooks/crm", headers, dice.choice((value, [value, several])))),
+    )
+
+
 def health(dice: random.Random) -> Post:
     """To what is served besides: health, metrics, and no address at all."""
     path = dice.choice(
@@ -136,6 +151,7 @@ DOORS: Final[Mapping[str, Callable[[random.Random], Post]]] = {
     "tracking": tracking,
     "lines": lines,
     "firehose": firehose,
+    "events": events,
     "health": health,
 }
 

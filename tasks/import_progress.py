@@ -50,7 +50,7 @@ class ImportProgress:
         """So many rows are in Redis for good."""
         value = json.dumps({"rows": rows, "done": done, "at": rfc3339(now)})
         try:
-            with self._client.pipeline(transaction=True) as pipeline:
+            with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.hset(_key(sha256), source, value).expire(_key(sha256), _KEPT_S).execute()
         except redis.RedisError as error:
             raise QueueUnavailable(type(error).__name__) from error

@@ -151,6 +151,10 @@ def test_the_router_runs_with_the_least_rights(guarded: Guarded, make_router: Ca
         return bool(shown.tasks())
 
     wait(tasks_shown, 20, "Flower shows tasks")
+    feed = router.folder / "feed.json"
+    feed.write_text('[{"id": "1", "event": "Registered"}]')
+    router.environ["REDIS_URL"] = guarded.url("web")
+    assert "1 rows, 1 taken" in router.command("import", "activatepro", str(feed))
     router.environ["REDIS_URL"] = guarded.url("operator")
     assert "encharge" in router.command("ledger")
     router.command("dead", "list")
