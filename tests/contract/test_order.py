@@ -292,6 +292,8 @@ class OrderMachine(RuleBasedStateMachine):
         self.known: list[str] = []
         self.subjects: dict[str, str] = {}
         self.replayed: set[str] = set()
+        #: Deliveries that were parked at their route's own gate: other routes go on, and they line up behind those.
+        self.stepped_aside: set[tuple[str, str]] = set()
         self.overtaken: list[tuple[str, str, str]] = []
         for name, destination in self.bench.destinations.items():
             destination.before = self._look(name)
@@ -302,8 +304,8 @@ class OrderMachine(RuleBasedStateMachine):
         def look(id_: str) -> None:
             older = [one for one in self.known[: self.known.index(id_)] if self.subjects[one] == self.subjects[id_]]
             for one in older:
-                for delivery in self.bench.event(one).waiting().values():
-                    if destination in delivery.order and not (delivery.gate or "").startswith("route:"):
+                for name, delivery in self.bench.event(one).waiting().items():
+                    if destination in delivery.order and (one, name) not in self.stepped_aside:
                         self.overtaken.append((id_, one, destination))
 
         return look
@@ -384,6 +386,13 @@ class OrderMachine(RuleBasedStateMachine):
 
     def _sweep(self) -> None:
         Sweeper(self.bench.ledger, "sweeper", grace_s=60, crash_limit=4).sweep()
+
+    @invariant()
+    def who_stepped_aside(self) -> None:
+        for id_ in self.known:
+            for name, delivery in self.bench.event(id_).deliveries.items():
+                if (delivery.gate or "").startswith("route:"):
+                    self.stepped_aside.add((id_, name))
 
     @invariant()
     def sums_hold(self) -> None:
