@@ -19,12 +19,13 @@ import structlog
 
 from app.body import DECODER, unpacked
 from app.source import Refusal, Source
+from config.personal import NO_FORMAT
 from tasks.envelope import Envelope, Rejected, rfc3339
 from tasks.json_depth import deeper_than
 
 log: Final = structlog.get_logger("app.records")
 
-FORMAT: Final = "record"
+FORMAT: Final = NO_FORMAT
 UNDECODABLE: Final = "undecodable"
 #: Values of one record. 1 MiB could be half a million times {}, and each would become a dead letter of a kilobyte.
 MOST_VALUES: Final = 10_000

@@ -16,8 +16,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from app.source import Refusal
-from tasks.envelope import Envelope, Rejected, rfc3339, without_addresses
-from tasks.hiding import without
+from tasks.envelope import Envelope, Rejected, rfc3339
 
 FORMAT: Final = "activatepro"
 #: What is wrong with a field, in the words of ActivatePro's answers.
@@ -34,6 +33,7 @@ _USER: Final = (*_IDS, "email", "businessUnit")
 _OWN_PLACE: Final = frozenset({"event", "timestamp", "properties", "email", "businessUnit"})
 #: Older pages of ActivatePro → newer ones.
 _SPELLINGS: Final = {"campaign_id": "campaignId", "message_id": "messageId"}
+#: The kind of an event is its name, as names are of event classes that are declared beforehand.
 _MOST_OF_A_TYPE: Final = 100
 _MOST_OF_A_TEXT: Final = 500
 #: What a request says for all its events, times the events: each carries a copy of it.
@@ -104,7 +104,7 @@ def _envelope(source: str, row: Json, received_at: datetime, delivery: str | Non
         id=f"ap-{digest[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name, event),
+        type=name[:_MOST_OF_A_TYPE],
         name=name,
         subject=f"activatepro:{id_ or email}"[:_MOST_OF_A_TEXT],
         received_at=rfc3339(received_at),
@@ -113,11 +113,6 @@ def _envelope(source: str, row: Json, received_at: datetime, delivery: str | Non
         raw=None if event == row else row,
         person={key: value for key, value in (("userId", id_), ("email", email)) if value},
     )
-
-
-def event_type(name: str, event: Json) -> str:
-    """The kind of an event: its name, as names are of event classes that are declared beforehand."""
-    return without(without_addresses(name), event)[:_MOST_OF_A_TYPE]
 
 
 def _once(delivery: str | None) -> Any:
@@ -195,7 +190,7 @@ def _rejected(source: str, event: Json, received_at: datetime, code: str) -> Rej
         id=f"ap-{sha256(content).hexdigest()[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name, event),
+        type=name[:_MOST_OF_A_TYPE],
         name=name,
         subject=None,
         received_at=rfc3339(received_at),

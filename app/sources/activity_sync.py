@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from app.source import Refusal
 from app.sources import activity_sync_v0
-from tasks.envelope import Envelope, Rejected, rfc3339, without_addresses
-from tasks.hiding import without
+from tasks.envelope import Envelope, Rejected, rfc3339
 
 FORMAT: Final = "activity_sync"
 
@@ -112,9 +111,7 @@ def _check(event: Json) -> None:
 def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: str) -> Rejected:
     """What comes again is known by its content: there is no more to it than that it was kept."""
     kind = event.get("kind")
-    kind = (
-        without(without_addresses(kind), event) if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
-    )
+    kind = kind if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
     envelope = Envelope(
         id=_hashed(source, [event]),
         source=source,
@@ -130,7 +127,6 @@ def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: 
 
 
 def _envelope(source: str, event: dict[str, Any], raw: Any, received_at: datetime, delivery: str | None) -> Envelope:
-    kind = without(without_addresses(event["kind"]), event)
     occurred_at = _time(event.get("timestamp"))
     person = person_of(event)
     named = next((person[key] for key in ("userId", "email", "phone") if key in person), None)
@@ -138,8 +134,8 @@ def _envelope(source: str, event: dict[str, Any], raw: Any, received_at: datetim
         id=_hashed(source, _identity(event, occurred_at, delivery)),
         source=source,
         format=FORMAT,
-        type=kind,
-        name=kind,
+        type=event["kind"],
+        name=event["kind"],
         subject=f"{FORMAT}:{named}" if named else None,
         received_at=rfc3339(received_at),
         occurred_at=rfc3339(occurred_at or received_at),

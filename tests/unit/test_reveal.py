@@ -11,7 +11,8 @@ from cli.reveal import Cover
 from config.settings import load
 from tasks.dead_letter import DeadLetter
 from tasks.explaining import Change, Outcome
-from tasks.hiding import HIDDEN, pseudonyms
+from tasks.hiding import pseudonyms
+from tasks.spellings import HIDDEN
 
 SOURCES = """
 version: 1
