@@ -20,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from config import personal
-from tasks.personal import ANY, IDENTIFYING, about_anybody, held, keys_of, plain
+from tasks.personal import ANY, IDENTIFYING, about_anybody, digits, held, keys_of, plain
 from tasks.spellings import HIDDEN, Spellings
 
 _HEX_DIGITS: Final = 12
@@ -137,7 +137,7 @@ class Hiding:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            instead = self.values.whole(str(value))
+            instead = self.values.whole(digits(value))
             return value if instead is None else instead
         return value
 

@@ -84,7 +84,12 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value.strip()
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number and len(str(value)) >= LEAST_INSIDE else ""
+    return text if is_number and len(text := digits(value)) >= LEAST_INSIDE else ""
+
+
+def digits(number: float) -> str:
+    """A number as text: 12345.0 is 12345."""
+    return str(number).removesuffix(".0")
 
 
 @functools.lru_cache(4096)

@@ -1,6 +1,8 @@
 """What is about a person, and that nothing of it is left where it was hidden."""
 
 import json
+import sys
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -169,3 +171,95 @@ def test_names_for_flower() -> None:
     assert shown("chess", {"properties": {"hobby": "chess"}}) == "chess"
     assert shown("chess", {"properties": {"hobby": "chess"}}, "hobby") == HIDDEN
     assert shown("chess", {"pii": ["hobby"], "properties": {"hobby": "chess"}}) == HIDDEN
+
+
+def test_bug_a_name_with_one_value_made_a_pattern_of_all_values() -> None:
+    """The endpoint asks for each event: the work grows with the event alone, and nothing is compiled, or kept."""
+
+    def calls(values: int) -> int:
+        traits = {"city": "Berlin", **{f"k{number}": f"vé-{number:05d} x" for number in range(values)}}
+        event = {"event": "Visited Berlin", "context": {"traits": traits}}
+        seen: list[str] = []
+        sys.setprofile(lambda frame, *_: seen.append(frame.f_code.co_filename))
+        try:
+            assert without("Visited Berlin", event) == "Visited …"
+            assert hidden(event, "traits").text("to Berlin, by vé-00001 x") == "to …, by …"
+        finally:
+            sys.setprofile(None)
+        assert not any(file.endswith("_compiler.py") for file in seen)
+        return len(seen)
+
+    few, more, most = calls(2), calls(200), calls(400)
+    assert most - more < 1.2 * (more - few)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("for anna and berta", "for …"),  # two values that overlap
+        ("for ANNA, for Anna", "for …, for …"),
+        ("for Jo\u0308rg Straße", "for … …"),
+        ("for%20j%C3%B6rg", "for …"),
+        ("100% STRASSE", "100% …"),
+        ("100%25 for nobody", "100%25 for nobody"),
+    ],
+)
+def test_names(name: str, shown: str) -> None:
+    """However they write what the event says."""
+    assert without(name, {"traits": {"a": ["anna", "anna and", "and berta"], "b": "Jörg", "c": "strasse"}}) == shown
+
+
+def test_bug_keys_below_personal_keys_were_told_elsewhere() -> None:
+    """Some house keeps a person's friends by their names. What a field may be called stays readable."""
+    event = {"traits": {"Jane Roe": 1, "First Name": "x", "plan": "pro", "shoeSize": 39}}
+
+    assert hidden(event, "traits").data({"properties": {"Jane Roe": 1}, "error": "KeyError: 'jane roe'"}) == {
+        "properties": {HIDDEN: 1},
+        "error": f"KeyError: '{HIDDEN}'",
+    }
+    assert hidden(event, "traits").text("plan, shoeSize and First Name stay") == "plan, shoeSize and First Name stay"
+    assert without("Jane Roe signed", event) == "… signed"
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "shown"),
+    [
+        ("Jörgmann", "no Jo\u0308rgmann here", "no … here"),
+        ("Jo\u0308rgmann", "no Jörgmann here", "no … here"),
+        ("Jörgmann", "no J&#246;rgmann, no J&#xF6;rgmann", "no …, no …"),
+        ("Jörgmann", "/people/j%c3%b6rgmann", "/people/…"),
+        ("first line\n second line", "you sent: first line second line.", "you sent: …."),
+        ("0151-1234567", "no 0151 1234567, no (0151) 123 45 67", "no …, no …"),
+        ("01511234567", "no 0151/1234567 of 2026-01-02", "no … of 2026-01-02"),
+        ("jane.roe@example.com", "the box jane.roe is full", "the box … is full"),
+        ("info@example.com", "for your info", "for your info"),
+        ("👤-anna", "no \\ud83d\\udc64-anna", "no …"),
+        ("C:\\new", '{"path": "C:\\\\new', '{"path": "…'),
+    ],
+)
+def test_bug_values_in_other_letters_were_told(value: str, text: str, shown: str) -> None:
+    """Who answers or logs writes them as it likes."""
+    assert hidden({"note": value}, "note").text(text) == shown
+
+
+def test_bug_numbers_as_others_write_them_were_told() -> None:
+    """JSON knows one kind of number."""
+    assert hidden({"phone": 4915112345}).data([4915112345.0, 1.0]) == [PSEUDONYM("4915112345"), 1.0]
+
+
+def test_bug_types_by_which_routes_go_lost_what_was_personal() -> None:
+    """A type is what it is, whatever else the event says; it is hidden where it is shown."""
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    bodies: dict[str, dict[str, Any]] = {
+        "activatepro": {"id": "u1", "event": "Viewed Product", "properties": {"search": "product"}},
+        "activity_sync": {"kind": "experience-start", "tenantId": "t", "customContext": {"stage": "start"}},
+        "encharge": {"event": "Viewed Product", "user": {"email": "a@example.com", "lastName": "product"}},
+        "segment_webhook": {"type": "Viewed Product", "traits": {"search": "product"}},
+    }
+    for kind, body in bodies.items():
+        unwrap = KINDS[kind].unwrap
+        assert unwrap is not None
+        (event,) = unwrap("s", body, None, at, None)
+        assert isinstance(event, Envelope)
+        assert event.type == event.name == body.get("event", body.get("kind", body.get("type")))
+        assert event.shown in {"s · Viewed …", "s · experience-…"}
