@@ -31,8 +31,6 @@ _ESCAPED: Final = re.compile(
 )
 _PHONE: Final = re.compile(r"(?<!\w)\+?\(?\d[\d ()./-]{5,22}\d(?!\w)")
 _NO_DIGIT: Final = re.compile(r"\D+")
-#: Somebody's, not one plain word such as `info`.
-_LOCAL_PART: Final = re.compile(r"([^@\s]*[^@\sa-zA-Z][^@\s]*)@[^@\s]+")
 
 _View = tuple[str, Sequence[int]]  # a text, and where in the first text each of its characters begins, and the end
 _Span = tuple[int, int, str]  # from, to, what stands there instead
@@ -89,8 +87,9 @@ class Spellings:
         for value, instead in self.values.items():
             found |= {_folded(view)[0].strip(): instead for view in _views(value.strip())}
         for value in self.values:
-            if local := _LOCAL_PART.fullmatch(value):
-                found.setdefault(_even(local[1]), HIDDEN)
+            local, at, _ = value.partition("@")
+            if at and not local.isalpha():  # somebody's, not one plain word such as `info`
+                found.setdefault(_even(local), HIDDEN)
         found.pop("", None)
         return found
 
