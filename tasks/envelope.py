@@ -206,6 +206,7 @@ class EnvelopeSchema(Schema):
         keys=fields.String(validate=validate.OneOf(PERSON_IDS)),
         values=fields.String(validate=validate.Length(1, 500)),
         allow_none=True,
+        validate=validate.Length(1),
         metadata={"description": "What names the person (email, phone, userId), as far as the event's sender says it."},
     )
     correlation = fields.List(

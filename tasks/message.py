@@ -24,9 +24,8 @@ def message(envelope: Envelope) -> dict[str, Any] | None:
 
 
 def view(envelope: Envelope) -> dict[str, Any]:
-    """What a route sees of the event. A field `message` of the event's own is seen where the event is about none."""
+    """What a route sees of the event. `message` is ours like `envelope`: nobody can claim what became of a message."""
     if "view" not in envelope.notes:
-        found = message(envelope)
-        envelope.notes["view"] = envelope.view if found is None else {**envelope.view, "message": found}
+        envelope.notes["view"] = {**envelope.view, "message": message(envelope)}
     seen: dict[str, Any] = envelope.notes["view"]
     return seen

@@ -191,7 +191,8 @@ def properties_for(message: Any, to: str, channel: str | None = None) -> dict[st
         return None
     system = vocabulary().systems[to]
     known = message.get("channel") or channel
-    found = {system.channel_property: system.channels[known]} if system.channel_property and known else {}
+    said = system.channels.get(known) if isinstance(known, str) else None
+    found = {system.channel_property: said} if system.channel_property and said else {}
     return {**found, **{key: message[detail] for detail, key in system.properties.items() if detail in message}}
 
 
