@@ -14,7 +14,6 @@ from builders import EMAIL, REPOSITORY, default_routes
 from app.sources import KINDS, segment
 from tasks import routing
 from tasks.envelope import Envelope
-from tasks.message import message
 
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, 678_900, UTC)
 ROUTES = routing.load(REPOSITORY / "config/routes.yaml")
@@ -112,7 +111,7 @@ def example(folder: Path) -> routing.Routes:
     return routing.load(folder / "routes.yaml")
 
 
-@pytest.mark.parametrize("envelope", [each for each in ALL if (message(each) or {}).get("state") == "opened"],
+@pytest.mark.parametrize("envelope", [each for each in ALL if (each.view["message"] or {}).get("state") == "opened"],
                          ids=lambda envelope: envelope.shown)  # fmt: skip
 def test_any_message_opened_whoever_says_so(envelope: Envelope, tmp_path: Path) -> None:
     """A date on the person in Encharge; Message Viewed in ActivatePro, but for what it said itself."""
