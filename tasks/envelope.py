@@ -16,6 +16,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from tasks.errors import InvalidEnvelope
 from tasks.hiding import without
+from tasks.vocabulary import message_of
 
 VERSION: Final = 1
 #: What can name a person.
@@ -82,15 +83,14 @@ class Envelope:
         return _to_json(data).encode("ascii")
 
     @functools.cached_property
-    def notes(self) -> dict[str, Any]:
-        """What later stages found out about the event and want to find again; no part of it."""
-        return {}
-
-    @functools.cached_property
     def view(self) -> dict[str, Any]:
-        """The event's own fields, and `envelope` with ours; what routes see of it is in tasks/message.py."""
+        """What routes see: the event's own fields; `message`, what became of which; and `envelope` with our fields.
+
+        Both are ours: no event can claim what became of a message.
+        """
         return {
             **self.event,
+            "message": message_of(self.format, self.type, self.name, self.event, self.occurred_at),
             "envelope": {
                 "id": self.id,
                 "source": self.source,
@@ -215,6 +215,7 @@ class EnvelopeSchema(Schema):
         keys=fields.String(validate=validate.OneOf(PERSON_IDS)),
         values=fields.String(validate=validate.Length(1, 500)),
         allow_none=True,
+        validate=validate.Length(1),
         metadata={"description": "What names the person (email, phone, userId), as far as the event's sender says it."},
     )
     correlation = fields.List(

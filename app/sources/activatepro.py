@@ -73,7 +73,20 @@ def rows_of(item: Any) -> list[Any]:
     if len(events) > 1 and len(json.dumps(shared)) * len(events) > _MOST_COPIED:
         raise Refusal(413, "too_large", "too much is said for so many events")
     user = {key: shared[key] for key in _USER if _given(shared, key)}
-    return [{**shared, **event, **user} if isinstance(event, dict) else event for event in events]
+    return [{**shared, **_of(user, event), **user} if isinstance(event, dict) else event for event in events]
+
+
+def _of(user: Json, event: Json) -> Json:
+    """An event as one of its user's: when they are named, what is an id in it is its own, and one of its properties."""
+    if not user.keys() - {"businessUnit"}:
+        return event
+    ids = {key: event[key] for key in _IDS if _given(event, key)}
+    own = {key: value for key, value in ids.items() if _text(value) != _text(_id(user))}
+    properties = event.get("properties") or {}
+    if not isinstance(properties, dict):
+        return event
+    rest = {key: value for key, value in event.items() if key not in ids}
+    return {**rest, "properties": {**own, **properties}} if own else rest
 
 
 def unwrap_row(source: str, row: Any, received_at: datetime, delivery: str | None = None) -> Envelope | Rejected:
