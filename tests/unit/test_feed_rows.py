@@ -153,7 +153,10 @@ def test_nothing_that_is_broken_is_quoted() -> None:
     found = read('[\n{"email": "someone@example.com" "id": 1},\n"someone@example.com",\n{"id": 2}\n]')
 
     assert good(found) == [{"id": 2}]
-    assert bad(found) == [(2, 3, "not JSON: Expecting ',' delimiter (character 33 of the row)")]
+    assert bad(found) == [
+        (2, 2, "not JSON: Expecting ',' delimiter (character 33 of the row)"),
+        (3, 3, "not a JSON object"),
+    ]
 
 
 def test_a_file_that_was_cut_off_says_so() -> None:
