@@ -40,6 +40,8 @@ _REFUSED: Final[dict[str, tuple[Network, ...]]] = {
         *("240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
     ),
 }
+#: The middle of an ISATAP address (RFC 5214), behind any prefix: a tunnel carries it to the IPv4 address that follows.
+_ISATAP: Final = 0x0000_5EFE
 _PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")
 #: IPv6 addresses whose last 32 bits are the IPv4 address that is meant: mapped, and by NAT64 (RFC 6052).
 _CARRIES_V4: Final = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
@@ -83,8 +85,7 @@ def refusal(text: str, host: str, allowed: Allowed) -> str | None:
 
 
 def _is_isatap(address: Address) -> bool:
-    """Whether a tunnel would carry it to the IPv4 address in its last 32 bits (RFC 5214), behind any prefix."""
-    return int(address) >> 32 & 0xFCFF_FFFF == 0x0000_5EFE
+    return int(address) >> 32 & 0xFCFF_FFFF == _ISATAP  # its two bits that say how unique it is may be either
 
 
 def _meant(address: Address) -> Address:
