@@ -6,6 +6,7 @@ that with `.zip` behind it and one file of the same name in it.
 
 import contextlib
 import dataclasses
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -66,7 +67,10 @@ def _chunks(path: Path, most: int) -> Iterator[bytes]:
             while most > 0 and (chunk := stream.read(min(_CHUNK, most))):
                 most -= len(chunk)
                 yield chunk
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except RuntimeError:  # zipfile's word for it; NotImplementedError is one
+        raise NoFeed("it is encrypted, or packed in a way that is not read here") from None
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        # ValueError: a damaged archive's names and places can be anything.
         raise NoFeed(f"it cannot be read: {type(error).__name__}") from None
 
 
@@ -83,9 +87,5 @@ def _unpacked(file: IO[bytes]) -> Iterator[IO[bytes]]:
         (member,) = members
         if member.file_size > MOST_BYTES or member.file_size > MOST_RATIO * max(member.compress_size, 1024):
             raise NoFeed("it unpacks to far more than a feed has")
-        try:
-            stream = archive.open(member)
-        except (RuntimeError, NotImplementedError):
-            raise NoFeed("it is encrypted, or packed in a way that is not read here") from None
-        with stream:
+        with archive.open(member) as stream:
             yield stream

@@ -1,7 +1,8 @@
 """The rows of a feed: JSON objects, in a list or one after the other, found in a text that comes in pieces.
 
-A row that is broken costs that row: reading goes on where the next line begins with an object, or, where the whole
-file is one line, behind the next row's end.
+A row that is broken costs that row: reading goes on behind its end, as the brackets outside its texts tell, when that
+is on the same line; else at the next line that begins with an object and is indented no deeper than the row was: what
+is deeper may be a part of it, and was never an event.
 """
 
 import codecs
@@ -18,8 +19,16 @@ from tasks.json_depth import deeper_than
 MOST_OF_A_ROW: Final = 262_144
 
 _BETWEEN: Final = re.compile(r"[\s,]*")
-_NEXT_LINE: Final = re.compile(r"\n[ \t\r,]*(?=\{)")
-_NEXT_ROW: Final = re.compile(r"\}\s*,\s*(?=\{)")
+#: The group is how far it is indented. A row may begin behind the end of the one before it, too.
+_NEXT_LINE: Final = re.compile(r"\n([ \t]*+)[ \t\r,]*+(?:\}[ \t\r,]*+)?(?=\{)")
+#: What may stand before the first row of a line.
+_INDENT: Final = " \t\r,["
+#: How something begins → what opens and closes within it, outside of texts. What begins otherwise ends at a comma.
+_BRACKETS: Final = {"{": "{}", "[": "[]"}
+_STOPS: Final = {first: re.compile(rf'[\n"{re.escape(pair)}]') for first, pair in {**_BRACKETS, "": ","}.items()}
+_STOPS_IN_TEXT: Final = re.compile(r'[\n"]|\\[^\n]')
+#: Before what is left behind is thrown away: an error in a row counts the lines of all that is kept before it.
+_KEPT_BEHIND: Final = 4096
 #: What is kept when no row begins in all that was looked through: a beginning may be cut in two.
 _TAIL: Final = 256
 
@@ -72,6 +81,8 @@ class _Text:
         self.now = ""
         self.at = 0
         self.line = 1
+        self._before = ""  #: the beginning of that line, as far as it is left behind
+        self._last = ""  #: of what is left behind, but for blanks
 
     def here(self) -> str:
         """The character that comes next."""
@@ -79,7 +90,11 @@ class _Text:
 
     def go(self, to: int) -> None:
         """Leave behind what is before that place."""
-        self.line += self.now.count("\n", self.at, to)
+        left = self.now[self.at : to]
+        line = left.rfind("\n") + 1
+        self._before = (left[line:] if line else self._before + left)[:_TAIL]
+        self._last = left.rstrip()[-1:] or self._last
+        self.line += left.count("\n")
         self.at = to
 
     def more(self) -> bool:
@@ -111,24 +126,52 @@ class _Text:
                 return False
 
     def to_next_row(self) -> None:
-        """Go to where the next row may begin: a line that begins with an object, else what follows a row's end."""
+        """Go behind what is here, to where the next row may begin, or to the end of the file."""
+        indent = len(self._before) - len(self._before.lstrip(_INDENT))
+        if self.at > _KEPT_BEHIND:
+            self.now, self.at = self.now[self.at :], 0
+        if self._to_its_end():
+            return
         while True:
-            found = _NEXT_LINE.search(self.now, self.at + 1)
-            if found is None:
-                if self.more():
-                    continue
-                found = _NEXT_ROW.search(self.now, self.at + 1)
+            lines = _NEXT_LINE.finditer(self.now, self.at)
+            found = next((each for each in lines if len(each[1]) <= indent), None)
             if found is not None:
                 self.go(found.end())
                 return
-            if self._ended:
-                self.go(len(self.now))
-                return
-            self.go(len(self.now) - _TAIL)
+            if not self.more():
+                self.go(len(self.now) - (0 if self._ended else _TAIL))
+                if self._ended:
+                    return
+
+    def _to_its_end(self) -> bool:
+        """Go behind the end of what is here. Not when its line ends before: then to where that is."""
+        first = self.here() if self.here() in _BRACKETS else ""
+        depth, in_text = 1, self.here() == '"'
+        self.go(self.at + 1)
+        while True:
+            found = (_STOPS_IN_TEXT if in_text else _STOPS[first]).search(self.now, self.at)
+            if found is None:
+                # Half of a pair with a backslash waits for its other half.
+                self.go(len(self.now) - (in_text and self.now.endswith("\\", self.at)))
+                if not self.more():
+                    self.go(len(self.now))
+                    return True
+                continue
+            stop = found[0]
+            if stop == "\n":
+                self.go(found.start())
+                return False
+            self.go(found.end())
+            if stop == '"':
+                in_text = not in_text
+            elif not in_text:
+                depth += 1 if stop == first else -1
+                if not depth:
+                    return True
 
     def ends_with(self, end: str) -> bool:
         """Whether the file has ended, with that."""
-        return self._ended and self.at == len(self.now) and self.now.rstrip().endswith(end)
+        return self._ended and self.at == len(self.now) and self._last == end
 
 
 def _read(text: _Text, most_depth: int) -> tuple[dict[str, Any], int] | str:

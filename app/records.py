@@ -59,6 +59,23 @@ def events(
     return events_of(values(record, source.max_depth), source, received_at, delivery)
 
 
+def events_of_parts(
+    record: bytes, parts: Sequence[bytes], source: Source, received_at: datetime, delivery: str
+) -> list[Envelope | Rejected]:
+    """The same for a record that holds others. All of them together may hold as many values as one record may."""
+    found: list[Sequence[Any]] = []
+    left = MOST_VALUES
+    for part in parts:
+        try:
+            found.append(_values(part, source.max_depth, left))
+        except _TooManyValues:
+            broken = Broken(record, f"more than {MOST_VALUES} values in one record")
+            return [undecodable(source, broken, received_at, f"{delivery}:0")]
+        left -= len(found[-1])
+    numbered = enumerate(found)
+    return [event for n, each in numbered for event in events_of(each, source, received_at, f"{delivery}:{n}")]
+
+
 def events_of(
     found_values: Iterable[Any], source: Source, received_at: datetime, delivery: str | None = None
 ) -> list[Envelope | Rejected]:
@@ -81,6 +98,14 @@ def values(record: bytes, most_depth: int, most: int = MOST_VALUES) -> list[Any]
     looked at twice at most.
     """
     try:
+        return _values(record, most_depth, most)
+    except _TooManyValues:
+        return [Broken(record, f"more than {most} values in one record")]
+
+
+def _values(record: bytes, most_depth: int, most: int) -> list[Any]:
+    """The same. Raises _TooManyValues."""
+    try:
         content = unpacked(record, MOST_UNPACKED) if record.startswith(_GZIP_MAGIC) else record
         # What is not UTF-8 spoils its own value alone: each such byte becomes a surrogate, which UTF-8 has not.
         text = content.decode("utf-8", "surrogateescape")
@@ -93,8 +118,6 @@ def values(record: bytes, most_depth: int, most: int = MOST_VALUES) -> list[Any]
             _check(found, most)
     except Refusal as refusal:
         return [Broken(record, refusal.message)]
-    except _TooManyValues:
-        return [Broken(record, f"more than {most} values in one record")]
     return found
 
 

@@ -16,14 +16,12 @@ from app.feed import Feed, NoFeed, measured
 from app.feeding import MOST_AT_ONCE, Bad, Counts, Importer, pieces
 from app.source import Source
 from app.sources import activatepro as activatepro_source
-from cli.connection import open_connection
+from cli.connection import connection_to
 from cli.import_report import Report
 from cli.incoming_events import Unusable
 from config.settings import Settings, load
 from config.yaml_file import read
 from tasks.import_progress import ImportProgress, Progress
-from tasks.ledger import Ledger
-from tasks.queue import queue_for
 
 _KIND: Final = "activatepro"
 #: How much of MAX_WAITING a feed may fill: what senders post meanwhile must find room beside it.
@@ -66,7 +64,7 @@ def activatepro(
     """
     settings = load(environ)
     source = _source(settings, source_name)
-    importer = None if dry_run else _importer(environ, settings, source)
+    importer = None if dry_run else _importer(settings, source)
     status = 0
     for path in files:
         try:
@@ -95,20 +93,15 @@ def _source(settings: Settings, name: str | None) -> Source:
     return Source(name, activatepro_source.unwrap, order=entry.get("order") is not False)
 
 
-def _importer(environ: dict[str, str], settings: Settings, source: Source) -> Importer:
-    connection = open_connection(environ)
+def _importer(settings: Settings, source: Source) -> Importer:
     most = max(int(settings.max_waiting * _SHARE), 1)
-    ledger = Ledger(
-        connection.ledger.client,
-        max_waiting=most,
-        dedupe_window_s=settings.dedupe_window_s,
-        lease_s=settings.lease_s,
-    )
+    connection = connection_to(dataclasses.replace(settings, max_waiting=most))
+    client = connection.ledger.client
     return Importer(
         source,
-        queue_for(settings, ledger),
-        ImportProgress(ledger.client),
-        ledger.client,
+        connection.queue,
+        ImportProgress(client),
+        client,
         settings.redis_high_water * _BELOW_HIGH_WATER,
         lambda _why, seconds: sleep(seconds),
         min(most, MOST_AT_ONCE),

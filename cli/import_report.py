@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,11 +26,22 @@ class Report:
         if not new:
             return
         try:
+            whole = self._whole()
             with self.path.open("a", encoding="utf-8") as file:
+                if not whole:
+                    file.write("\n")
                 file.writelines(json.dumps({"file": self._file, **vars(each)}) + "\n" for each in new)
         except OSError as error:
             why = f"{self.path} cannot be written: {type(error).__name__}; name another file with --report"
             raise Unusable(why) from None
+
+    def _whole(self) -> bool:
+        """Whether the last line has its end; it has not where a run was killed while it wrote."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return True
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
 
     def _reported(self) -> int:
         """The last row of the file that it names."""

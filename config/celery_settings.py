@@ -56,6 +56,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _broker_url(url: str) -> str:
+    if url.startswith("unix://"):  # kombu has words of its own for it
+        at, _, parameters = url.removeprefix("unix").partition("?")
+        return f"redis+socket{at}" + (f"?{parameters.replace('db=', 'virtual_host=')}" if parameters else "")
     return sentinels(url).first if is_sentinel(url) else url
 
 

@@ -1,6 +1,7 @@
 """What a route can do: each action is a table of fields and a pure function from fields to requests."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -191,6 +192,11 @@ def in_utc(name: str, text: str) -> str:
         return rfc3339(moment.astimezone(UTC))
     except (ValueError, OverflowError):
         raise MappingFailed(f"{name} must be a date and time with a zone, as in RFC 3339") from None
+
+
+def in_utf8(body: Any) -> bytes:
+    """A body as JSON, its letters as they are, where bytes are counted; half a surrogate pair stays escaped."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
 
 
 def present(**values: Any) -> dict[str, Any]:

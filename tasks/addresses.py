@@ -24,9 +24,10 @@ _METADATA: Final = "a cloud's metadata service"
 #: What an address is → where such addresses are; the first that fits. An IPv6 address that is in none of these and not
 #: in _PUBLIC_V6 is reserved.
 _REFUSED: Final[dict[str, tuple[Network, ...]]] = {
-    # AWS (also in containers, and over IPv6), Google, Azure and others; Azure's host; Alibaba; Oracle.
+    # AWS, Google, Azure and others; AWS in containers, and over IPv6; Google over IPv6; Azure's host; Alibaba; Oracle.
     _METADATA: _networks(
-        "169.254.169.254", "169.254.170.2", "fd00:ec2::/32", "168.63.129.16", "100.100.100.200", "192.0.0.192"
+        *("169.254.169.254", "169.254.170.2", "fd00:ec2::/32", "fd20:ce::/32", "168.63.129.16", "100.100.100.200"),
+        "192.0.0.192",
     ),
     "unspecified": _networks("0.0.0.0/8", "::/128"),
     "loopback": _networks("127.0.0.0/8", "::1/128"),
@@ -39,6 +40,8 @@ _REFUSED: Final[dict[str, tuple[Network, ...]]] = {
         *("240.0.0.0/4", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
     ),
 }
+#: The middle of an ISATAP address (RFC 5214), behind any prefix: a tunnel carries it to the IPv4 address that follows.
+_ISATAP: Final = 0x0000_5EFE
 _PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")
 #: IPv6 addresses whose last 32 bits are the IPv4 address that is meant: mapped, and by NAT64 (RFC 6052).
 _CARRIES_V4: Final = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
@@ -76,9 +79,13 @@ def refusal(text: str, host: str, allowed: Allowed) -> str | None:
     # A metadata service only where it is named by itself: nobody means it with a wide network.
     if any(address in each and (what != _METADATA or each.num_addresses == 1) for each in allowed.networks):
         return None
-    if what is None and address.version == 6 and address not in _PUBLIC_V6:  # noqa: PLR2004 - of IP
+    if what is None and address.version == 6 and (address not in _PUBLIC_V6 or _is_isatap(address)):  # noqa: PLR2004 - of IP
         what = "reserved"
     return None if host.lower() in allowed.hosts and what != _METADATA else what
+
+
+def _is_isatap(address: Address) -> bool:
+    return int(address) >> 32 & 0xFCFF_FFFF == _ISATAP  # its two bits that say how unique it is may be either
 
 
 def _meant(address: Address) -> Address:

@@ -27,10 +27,11 @@ def connect(url: str, *, timeout_s: float, patience_s: float = 0) -> Any:
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        "socket_keepalive": True,
         "health_check_interval": _IDLE_S if patience else 0,
         "retry": patience or Retry(NoBackoff(), 0),
     }
+    if not url.startswith("unix://"):
+        options["socket_keepalive"] = True
     client = _through(sentinels(url), options) if is_sentinel(url) else redis.Redis.from_url(url, **options)
     if patience:
         patience.pools.append(client.connection_pool)

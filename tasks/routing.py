@@ -60,13 +60,19 @@ class Route:
         Raises MappingFailed, or whatever a handler raises.
         """
         if self.handler is not None:
-            return tuple(self.handler(envelope) or ())
+            return tuple(self._named(each, n, envelope) for n, each in enumerate(self.handler(envelope) or ()))
         if self.action is None or self.mapping is None:
             raise MappingFailed("the route has neither an action nor a handler")
         filled = {**self._given(envelope), **checked(self.action, self.mapping.resolve(envelope.view))}
         if loop.is_echo(envelope, self.action.name, filled):
             return ()
         return self.action.requests(loop.marked(envelope, self.action.name, filled))
+
+    def _named(self, request: Request, number: int, envelope: Envelope) -> Request:
+        """A handler's request, with an id of its own if it has none: of two alike each is another's."""
+        if not isinstance(request, Request) or request.id:
+            return request
+        return dataclasses.replace(request, id=f"{envelope.id}:{self.name}:{number}")
 
     def _given(self, envelope: Envelope) -> dict[str, str]:
         facts = {"occurred_at": envelope.occurred_at, "delivery": f"{envelope.id}:{self.name}"}

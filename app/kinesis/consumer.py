@@ -126,8 +126,10 @@ class Consumer:
     def _renew(self, leases: Leases) -> None:
         for shard, reader in self._readers.items():
             asked_at = time.monotonic()
-            if leases.renew(shard, reader.owner, reader.lag_ms):
+            if leases.renew(shard, reader.owner, reader.checkpoint, reader.lag_ms):
                 reader.leased_at = asked_at
+            else:
+                reader.told.set()  # whoever takes the shard next reads on from what Redis knows
 
     def _begin(self, doing: Doing, shard: str) -> None:
         owner = f"{self._name}/{next(self._owners)}"

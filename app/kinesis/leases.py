@@ -32,6 +32,12 @@ _SILENT_S: Final = 5.0
 _NOW: Final = "local time = redis.call('TIME') local now = time[1] * 1000000 + time[2]\n"
 _MICROS: Final = "local function micros(number) return string.format('%.0f', number) end\n"
 _OWN: Final = "if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end\n"
+# ARGV[2] is how far the reader knows to have come. Where Redis knows less, it has come back without the last that was
+# said to it, and so perhaps without events. Sequence numbers are too long for Lua's numbers.
+_NOTHING_LOST: Final = """
+local known = redis.call('HGET', KEYS[1], 'checkpoint') or ''
+if #known < #ARGV[2] or (#known == #ARGV[2] and known < ARGV[2]) then return 0 end
+"""
 
 # KEYS consumers; ARGV consumer, microseconds of a lease. Gives the living, this one included.
 _HEARD: Final = """
@@ -55,10 +61,11 @@ redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'until', micros(now + ARGV[2]))
 redis.call('SADD', KEYS[2], ARGV[3])
 return {held[3] or ''}
 """
-# KEYS shard; ARGV owner, microseconds of a lease, milliseconds of lag ('' = not known). Gives 1, or 0: lost.
-_RENEW: Final = f"""{_OWN}
-redis.call('HSET', KEYS[1], 'until', micros(now + ARGV[2]))
-if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'lag_ms', ARGV[3], 'lag_at', micros(now)) end
+# KEYS shard; ARGV owner, the reader's checkpoint, microseconds of a lease, milliseconds of lag ('' = not known).
+# Gives 1, or 0: lost, the lease or the checkpoint.
+_RENEW: Final = f"""{_OWN}{_NOTHING_LOST}
+redis.call('HSET', KEYS[1], 'until', micros(now + ARGV[3]))
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'lag_ms', ARGV[4], 'lag_at', micros(now)) end
 return 1
 """
 # KEYS shard, source; ARGV owner, the checkpoint before, sequence number, records, rejected events.
@@ -72,12 +79,13 @@ redis.call('HINCRBY', KEYS[2], 'records', ARGV[4])
 redis.call('HINCRBY', KEYS[2], 'rejected', ARGV[5])
 return 1
 """
-# KEYS shard, shards, finished; ARGV owner, shard, how long it is remembered. Gives 1, or 0: lost.
-_FINISH: Final = f"""{_OWN}
+# KEYS shard, shards, finished; ARGV owner, the reader's checkpoint, shard, how long it is remembered.
+# Gives 1, or 0: lost, the lease or the checkpoint.
+_FINISH: Final = f"""{_OWN}{_NOTHING_LOST}
 redis.call('DEL', KEYS[1])
-redis.call('SREM', KEYS[2], ARGV[2])
-redis.call('ZADD', KEYS[3], micros(now), ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', micros(now - ARGV[3]))
+redis.call('SREM', KEYS[2], ARGV[3])
+redis.call('ZADD', KEYS[3], micros(now), ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', micros(now - ARGV[4]))
 return 1
 """
 # KEYS shard; ARGV owner.
@@ -164,9 +172,12 @@ class Leases:
             taken = self._scripts["take"](keys=keys, args=[owner, self._lease_us, shard])
         return taken[0].decode() if taken else None
 
-    def renew(self, shard: str, owner: str, lag_ms: int | None) -> bool:
-        """Let the lease run anew, and tell how far behind its reader is. Gives False when it is lost."""
-        args = [owner, self._lease_us, "" if lag_ms is None else lag_ms]
+    def renew(self, shard: str, owner: str, known: str, lag_ms: int | None) -> bool:
+        """Let the lease run anew, and tell how far behind its reader is, whose checkpoint is `known`.
+
+        Gives False when the lease is lost, or Redis has come back without that checkpoint.
+        """
+        args = [owner, known, self._lease_us, "" if lag_ms is None else lag_ms]
         with _answering():
             return bool(self._scripts["renew"](keys=[self._shard(shard)], args=args))
 
@@ -181,11 +192,14 @@ class Leases:
         with _answering():
             return bool(self._scripts["checkpoint"](keys=keys, args=args))
 
-    def finish(self, shard: str, owner: str) -> bool:
-        """The shard is read to its end: its children may be read. Gives False when the lease is lost."""
+    def finish(self, shard: str, owner: str, known: str) -> bool:
+        """The shard is read to its end, and `known` is its last checkpoint: its children may be read.
+
+        Gives False, and leaves all as it is, when the lease is lost, or Redis has come back without that checkpoint.
+        """
         keys = [self._shard(shard), f"{self._keys}shards", f"{self._keys}finished"]
         with _answering():
-            return bool(self._scripts["finish"](keys=keys, args=[owner, shard, _FINISHED_KEPT_S * 1_000_000]))
+            return bool(self._scripts["finish"](keys=keys, args=[owner, known, shard, _FINISHED_KEPT_S * 1_000_000]))
 
     def give_back(self, shard: str, owner: str) -> None:
         """Let another have it at once."""
@@ -226,7 +240,9 @@ def _row(shard: str, hash_: Mapping[bytes, bytes], now: int) -> Row:
         return max(0.0, (now - int(hash_[field])) / 1e6) if field in hash_ else None
 
     silent_s = age_s(b"lag_at")
-    lag_s = int(hash_.get(b"lag_ms", b"0")) / 1000 + (silent_s if silent_s > _SILENT_S else 0) if silent_s else None
+    lag_s = None
+    if silent_s is not None:
+        lag_s = int(hash_.get(b"lag_ms", b"0")) / 1000 + (silent_s if silent_s > _SILENT_S else 0)
     return Row(
         shard,
         hash_[b"owner"].decode() if int(hash_.get(b"until", b"0")) > now else None,

@@ -84,9 +84,9 @@ def events_of(source: Source, shard: str, record: Record) -> Sequence[Envelope |
     """The events of one record, and what it holds instead of events; named by its place in the stream."""
     place = f"kinesis:{_stream(source).name}:{shard}:{record.sequence}"
     packed = parts(record.data)
-    names = [place] if len(packed) == 1 else [f"{place}:{number}" for number in range(len(packed))]
-    each = zip(packed, names, strict=True)
-    return [event for data, name in each for event in records.events(data, source, record.arrived_at, name)]
+    if len(packed) == 1:
+        return records.events(packed[0], source, record.arrived_at, place)
+    return records.events_of_parts(record.data, packed, source, record.arrived_at, place)
 
 
 def unreachable(streamed: Collection[Source]) -> dict[str, str]:

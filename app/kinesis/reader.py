@@ -77,7 +77,7 @@ class Reader:
         self.told = told or threading.Event()  #: to stop
         self._log = log.bind(source=doing.source, shard=shard)
         self._doing = doing
-        self._checkpoint = checkpoint
+        self.checkpoint = checkpoint  #: never ahead of what Redis was told
         self._iterator: str | None = None
         self._behind_ms: int | None = None
         self._read_at = time.monotonic()
@@ -156,28 +156,34 @@ class Reader:
 
     def _position(self) -> str:
         stream = self._doing.stream
-        if not self._checkpoint:
+        if not self.checkpoint:
             return (
                 stream.oldest(self.shard) if self._doing.since is None else stream.since(self.shard, self._doing.since)
             )
         try:
-            return stream.after(self.shard, self._checkpoint)
+            return stream.after(self.shard, self.checkpoint)
         except PositionRefused:
             # It has left the stream: nobody has read for longer than records are kept.
             self._log.error("kinesis.checkpoint_too_old", meaning="records are lost; read from the oldest")
             return stream.oldest(self.shard)
 
     def _keep(self, piece: "Piece") -> None:
-        """Into the ledger, then the checkpoint; again and again until it is done."""
-        doing = self._doing
-        if piece.events:
-            self._until_done(lambda: doing.take(piece.events))
-        if piece.last is None:
-            return
+        """Into the ledger, then the checkpoint; again and again until it is done.
+
+        Both again: when Redis was away between them, it may have come back without the events.
+        """
+        doing, last = self._doing, piece.last
         rejected = sum(isinstance(event, Rejected) for event in piece.events)
-        said = (self.shard, self.owner, self._checkpoint, piece.last, piece.records, rejected)
-        self._until_done(lambda: self._own(doing.leases.checkpoint(*said)))
-        self._checkpoint = piece.last
+
+        def keep() -> None:
+            if piece.events:
+                doing.take(piece.events)
+            if last is not None:
+                said = (self.shard, self.owner, self.checkpoint, last, piece.records, rejected)
+                self._own(doing.leases.checkpoint(*said))
+
+        self._until_done(keep)
+        self.checkpoint = last or self.checkpoint
 
     def _until_done(self, do: Callable[[], Any]) -> None:
         failures = 0
@@ -214,7 +220,7 @@ class Reader:
 
     def _finish(self) -> None:
         leases = self._doing.leases
-        self._until_done(lambda: self._own(leases.finish(self.shard, self.owner)))
+        self._until_done(lambda: self._own(leases.finish(self.shard, self.owner, self.checkpoint)))
 
     def _give_back(self) -> None:
         """Let another have the shard at once; nothing changes where another has it."""

@@ -4,11 +4,10 @@ HTTP Tracking API: https://segment.com/docs/connections/sources/catalog/librarie
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tasks.action import Action, Field, Fields, Request, in_utc, person
+from tasks.action import Action, Field, Fields, Request, in_utc, in_utf8, person
 from tasks.errors import MappingFailed
 
 #: Type of call → what it needs besides whose it is.
@@ -36,7 +35,7 @@ def requests(fields: Fields) -> tuple[Request, ...]:
         event["timestamp"] = in_utc("timestamp", event["timestamp"])
     if "messageId" in event:
         event["messageId"] = message_id(event["messageId"])
-    if len(json.dumps(event, separators=(",", ":"))) > _MOST_BYTES:
+    if len(in_utf8(event)) > _MOST_BYTES:
         raise MappingFailed("send_to_segment: the event is larger than the 32 KiB that Segment takes")
     return (Request("segment", "POST", "", event),)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
 import requests
@@ -22,6 +23,9 @@ from tasks.retry import retry_after_s
 KEPT_BODY: Final = 4096
 #: As much of an answer as is read so that its connection can be used again.
 _MOST_BODY: Final = 65536
+#: The headers of an answer that are kept, and as much of each.
+_KEPT_HEADERS: Final = ("Content-Type", "Date", "Location", "Retry-After", "Server", "X-Request-ID")
+_MOST_OF_A_HEADER: Final = 256
 
 _TRANSIENT_4XX: Final = frozenset({408, 423, 425})
 _NOT_IMPLEMENTED: Final = 501
@@ -30,7 +34,7 @@ _THROTTLED: Final = 429
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """A destination's answer; the body is cut at 4 KiB."""
+    """A destination's answer: the headers that say something about it, the body cut at 4 KiB."""
 
     status: int
     headers: Mapping[str, str]
@@ -54,6 +58,22 @@ def verdict(response: Response, now: float) -> RouterError | None:
     return DestinationUnauthorized(text) if status in {401, 403} else DestinationRejected(text)
 
 
+class _Session(requests.Session):
+    """One that looks at no redirect, and takes no cookies.
+
+    Told not to follow redirects, requests still makes the request that would be next: for that it reads the whole
+    answer, however long, and fails on an address that is none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_redirect_target(self, _: requests.Response) -> None:
+        """There is none."""
+
+
 class Http:
     """Sends requests over a pool of connections. Safe to share between threads."""
 
@@ -67,8 +87,7 @@ class Http:
     ) -> None:
         """`made_by` makes the connections, where they are to be of another kind."""
         self._timeout = (connect_timeout_s, read_timeout_s)
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self._session = _Session()
         adapter = Adapter(connections, made_by or pools())
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
@@ -103,13 +122,16 @@ class Http:
                 **environment,
             ) as answer:
                 content = _read(answer, time.monotonic() + self._timeout[1])
-                return Response(
-                    answer.status_code, dict(answer.headers), content[:KEPT_BODY].decode("utf-8", "replace")
-                )
+                return Response(answer.status_code, _kept(answer), content[:KEPT_BODY].decode("utf-8", "replace"))
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise DestinationUnavailable(f"timed out ({type(error).__name__})") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            # ValueError: whatever the libraries stumble over in an answer.
             raise DestinationUnavailable(f"could not be reached ({type(error).__name__})") from None
+
+
+def _kept(answer: requests.Response) -> dict[str, str]:
+    return {name: answer.headers[name][:_MOST_OF_A_HEADER] for name in _KEPT_HEADERS if name in answer.headers}
 
 
 def _read(answer: requests.Response, deadline: float) -> bytes:

@@ -5,13 +5,12 @@ https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
 
 import base64
 import gzip
-import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tasks.action import Request
+from tasks.action import Request, in_utf8
 from tasks.destinations.batches import Batches
 from tasks.destinations.http import Http, Response, verdict
 from tasks.envelope import rfc3339
@@ -54,7 +53,7 @@ class Segment:
         """
         if (request.method, request.path, request.query) != ("POST", "", ()) or not isinstance(request.body, Mapping):
             raise ValueError("a request to segment is one event: POST, without a path or query")
-        event = json.dumps(request.body, separators=(",", ":")).encode()
+        event = in_utf8(request.body)
         return self._batches.send(event, len(event) + 1)
 
     def _post(self, events: Sequence[bytes]) -> Response:

@@ -79,7 +79,7 @@ def _content(request: Request) -> bytes:
 
 
 def _id_of(request: Request, content: bytes) -> str:
-    """The request's own id, or what stands for it; a handler that gives none is told apart by content."""
+    """The request's own id, or what stands for it; without one, it is told apart by content."""
     if _PLAIN_ID.fullmatch(request.id):
         return request.id
     return "msg_" + hashlib.sha256(request.id.encode("utf-8", "backslashreplace") or content).hexdigest()[:32]

@@ -4,6 +4,7 @@ import base64
 import gzip
 import time
 import traceback
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -233,6 +234,48 @@ def test_redirects_are_not_followed(destination: Destination, name: str, peer: P
 
     assert type(failure(destination, name)) is DestinationRejected
     assert [came.path for came in peer.came] == [PATHS[name]]
+
+
+def test_bug_an_answer_with_a_redirect_was_read_whole(peer: Peer) -> None:
+    """However long it was, unpacked: requests looks where it leads, also when it must not go there."""
+    packed = gzip.compress(bytes(8_000_000))
+    peer.answer = lambda _: Reply(302, packed, {"Location": "/x", "Content-Encoding": "gzip"})
+    segment = reached(peer.url)["segment"]
+    tracemalloc.start()
+    found = failure(segment, "segment")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert str(found) == "answered 302"
+    assert most < 2_000_000
+
+
+@pytest.mark.parametrize("location", ["http://[", "/\xff\xfe", "http://a:99999/x"])
+def test_bug_a_redirect_to_nowhere_was_our_bug(peer: Peer, location: str) -> None:
+    """It is an answer like another."""
+    peer.answer = lambda _: Reply(302, headers={"Location": location})
+
+    assert type(failure(reached(peer.url)["segment"], "segment")) is DestinationRejected
+
+
+def test_bug_cookies_of_receivers_were_kept(peer: Peer) -> None:
+    """Nobody is sent what he, or another at his name, has sent."""
+    peer.answer = lambda _: Reply(headers={"Set-Cookie": "session=1; Path=/"})
+    segment = reached(peer.url)["segment"]
+    for _ in range(2):
+        segment.send(REQUESTS["segment"])
+
+    assert "Cookie" not in peer.came[1].headers
+
+
+def test_bug_headers_of_an_answer_were_kept_whole(peer: Peer) -> None:
+    """A dead letter has those that tell something, and not more of them than that."""
+    others = {f"X-{number}": "x" * 60_000 for number in range(50)}
+    peer.answer = lambda _: Reply(400, headers={**others, "Location": "y" * 60_000, "retry-after": "7"})
+
+    headers = failure(reached(peer.url)["segment"], "segment").response.headers
+    assert headers.keys() == {"Date", "Location", "Retry-After", "Server"}
+    assert (headers["Location"], headers["Retry-After"]) == ("y" * 256, "7")
 
 
 def echo(came: Came) -> Reply:

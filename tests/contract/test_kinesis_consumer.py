@@ -110,6 +110,22 @@ def test_shares_follow_the_processes() -> None:
     assert bench.leases.look().consumers == {}
 
 
+def test_bug_a_reader_with_nothing_to_write_did_not_see_what_redis_had_lost() -> None:
+    """Its checkpoint is ahead of Redis': it leaves, and whoever takes the shard next begins at Redis' own."""
+    stream = Idle(Shard("shard-1"))
+    stream.after = lambda _, sequence: begun.append(sequence) or "shard-1"  # type: ignore[method-assign, func-returns-value]
+    begun: list[str] = []
+    bench = Bench(stream)
+    bench.leases.take("shard-1", "zero/1")
+    bench.leases.checkpoint("shard-1", "zero/1", "", "9", 1, 0)
+    bench.leases.give_back("shard-1", "zero/1")
+    end = bench.start("one")
+    wait(lambda: begun == ["9"])
+    bench.client.hset("router:kinesis:stream:events@1:shard:shard-1", "checkpoint", "5")
+    wait(lambda: begun == ["9", "5"])
+    end()
+
+
 def test_at_most_so_many_threads() -> None:
     """What is beyond waits for more processes."""
     bench = Bench(Idle(*(Shard(f"shard-{number}") for number in range(5))), most_shards=3)

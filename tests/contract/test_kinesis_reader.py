@@ -343,6 +343,23 @@ def test_redis_came_back_without_its_last_second() -> None:
     assert all(bench.ledger.event(f"{SHARD}:{number}") for number in range(1, 1001))
 
 
+def test_bug_events_lost_before_their_checkpoint_was_written() -> None:
+    """Redis was away between the two, and came back without the events: they are put in again."""
+    bench = Bench(FakeStream(total=10))
+    said = bench.leases.checkpoint
+
+    def away(*_: Any) -> bool:
+        bench.leases.checkpoint = said  # type: ignore[method-assign]
+        bench.ledger.client.delete(*(f"router:event:{SHARD}:{number}" for number in range(1, 11)))
+        raise QueueUnavailable("ConnectionError")
+
+    bench.leases.checkpoint = away  # type: ignore[method-assign]
+    bench.run()
+
+    assert bench.finished
+    assert all(bench.ledger.event(f"{SHARD}:{number}") for number in range(1, 11))
+
+
 def test_a_process_that_stood_still_for_a_lease() -> None:
     """It cannot know whether another reads the shard by now: it puts nothing in."""
     bench = Bench(FakeStream(total=1000))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.action import Action, Field, Request, checked, in_utc, person, present
+from tasks.action import Action, Field, Request, checked, in_utc, in_utf8, person, present
 from tasks.actions import ACTIONS
 from tasks.actions.send_to_segment import message_id
 from tasks.errors import MappingFailed
@@ -376,6 +376,17 @@ def test_a_time_that_is_none(text: str) -> None:
     """A time without a zone could be any; what it says is not repeated."""
     with pytest.raises(MappingFailed, match=r"^timestamp must be a date and time with a zone, as in RFC 3339$"):
         in_utc("timestamp", text)
+
+
+def test_bug_letters_counted_for_six_bytes_at_segments_limit() -> None:
+    """It counts bytes of UTF-8, and gets no more; but for half a character, which UTF-8 has not."""
+    action = ACTIONS["send_to_segment"]
+    fields = {"type": "page", "userId": "1", "properties": {"text": "п" * 16_000}}
+
+    (request,) = action.requests(checked(action, fields))
+
+    assert len(in_utf8(request.body)) < 32_768
+    assert in_utf8({"half": "\ud800 é"}) == b'{"half":"\\ud800 \xc3\xa9"}'
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,19 @@ def liar(path: Path) -> Path:
     return path
 
 
+def damaged(*places: int, method: int = zipfile.ZIP_DEFLATED) -> Callable[[Path], Path]:
+    """Bytes of the archive are others than they were: in its directory, or, beyond 60, from its beginning."""
+
+    def make(path: Path) -> Path:
+        data = bytearray(zipped(path, {NAME: CONTENT}, method).read_bytes())
+        for place in places:
+            data[place if place > 60 else data.rindex(b"PK\x01\x02") + place] ^= 0xFF
+        path.write_bytes(data)
+        return path
+
+    return make
+
+
 def encrypted(path: Path) -> Path:
     data = bytearray(zipped(path, {NAME: CONTENT}).read_bytes())
     data[6] |= 1
@@ -68,6 +81,9 @@ def cut(path: Path) -> Path:
         (bomb, "it unpacks to far more than a feed has"),
         (liar, "it unpacks to far more than a feed has"),
         (encrypted, "it is encrypted, or packed in a way that is not read here"),
+        (damaged(6), "it is encrypted, or packed in a way that is not read here"),
+        (damaged(9, 46), "it cannot be read: UnicodeDecodeError"),
+        (damaged(100, method=zipfile.ZIP_LZMA), "it cannot be read: LZMAError"),
         (cut, "it cannot be read: OSError"),
         (lambda path: zipped(path, {}), "a zipped feed is one file; there are 0 in it"),
         (lambda path: zipped(path, {"a": b"", "b": b""}), "a zipped feed is one file; there are 2 in it"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.feed_rows import MOST_OF_A_ROW, Row, rows
+from app.feed_rows import MOST_OF_A_ROW, Row, _Text, rows
 
 DEPTH = 64
 
@@ -148,12 +148,55 @@ def test_a_broken_row_in_a_file_of_one_line(chunk: int) -> None:
     assert bad(found) == [(1, 1, "not JSON: Expecting ',' delimiter (character 9 of the row)")]
 
 
+FAKE = '{"event": "Fake"}'
+TRUE = [{"event": "True"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            f'[\n  {{\n    "a": [\n      {FAKE},\n      {FAKE}\n    ],\n    "b": oops\n  }},\n  {{"event": "True"}}\n]',
+            2,
+        ),
+        (f'[{{\n  "a": [\n    {FAKE}\n  ], "b": oops\n}}, {{\n  "event": "True"\n}}]', 1),
+        (f'[{{"id": oops, "a": [{FAKE}, {FAKE}]}}, {{"event": "True"}}]', 1),
+        (f'[{{"id": oops, "t": "}}, {{\\"", "a": [{FAKE}, {FAKE}]}}, {{"event": "True"}}]', 1),
+        (f'[{{"id": "oops, "a": [{FAKE}, {FAKE}]}},\n {{"event": "True"}}]', 1),
+        (f'[[{FAKE}, {FAKE}], {{"event": "True"}}]', 1),
+        (f'["text, {FAKE}", {{"event": "True"}}]', 1),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_bug_what_is_in_a_broken_row_was_taken_for_rows(text: str, lines: int, chunk: int) -> None:
+    """An event that never happened. Where a row's end cannot be told, the rest of its line is given up."""
+    found = read(text, chunk)
+
+    assert good(found) == TRUE
+    assert [line for line, _, _ in bad(found)] == [lines]
+
+
+def test_bug_broken_rows_took_the_longer_the_more_there_were() -> None:
+    """An error counts the lines before it: what was left behind must not stay there."""
+    text = _Text(iter([b"\n{" * 5_000]))
+    places = []
+    while text.skip_between():
+        text.to_next_row()
+        places.append(text.at)
+
+    assert len(places) == 5_000
+    assert max(places) < 5_000
+
+
 def test_nothing_that_is_broken_is_quoted() -> None:
     """What is wrong, and where; never what it says."""
     found = read('[\n{"email": "someone@example.com" "id": 1},\n"someone@example.com",\n{"id": 2}\n]')
 
     assert good(found) == [{"id": 2}]
-    assert bad(found) == [(2, 3, "not JSON: Expecting ',' delimiter (character 33 of the row)")]
+    assert bad(found) == [
+        (2, 2, "not JSON: Expecting ',' delimiter (character 33 of the row)"),
+        (3, 3, "not a JSON object"),
+    ]
 
 
 def test_a_file_that_was_cut_off_says_so() -> None:

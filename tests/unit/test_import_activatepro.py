@@ -52,6 +52,16 @@ def test_the_report_names_places_and_no_values(tmp_path: Path) -> None:
     assert "someone" not in report.read_text() + done.output
 
 
+def test_bug_a_report_went_on_behind_half_a_line(tmp_path: Path) -> None:
+    """Where a run was killed while it wrote, the next one begins a line of its own."""
+    file, report = write(tmp_path), tmp_path / "report.jsonl"
+    report.write_text('{"file": "event_hist')
+    run(tmp_path, "--dry-run", "--report", str(report), file)
+
+    _, *lines = report.read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == [2, 3]
+
+
 def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
     """Ends the command; what cannot be reported is not passed over."""
     done = run(tmp_path, "--dry-run", "--report", str(tmp_path / "no-folder" / "report"), write(tmp_path))

@@ -14,8 +14,9 @@ from app.kinesis.shards import Record
 from app.kinesis.stream import Stream
 from app.source import Source
 from app.sources import encharge
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, Rejected
 
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 MAGIC = b"\xf3\x89\x9a\xc2"
 
 
@@ -50,6 +51,17 @@ def test_any_other_record_is_itself(record: bytes) -> None:
     """So is one that begins like a packed one."""
     assert parts(record) == [record]
     assert parts(MAGIC + record) == [MAGIC + record]
+
+
+def test_bug_a_packed_record_of_many_values_was_many_dead_letters() -> None:
+    """What one record may hold, all its parts may together: else it is one dead letter."""
+    source = Source("crm", encharge.unwrap, kinesis=Stream("events", "x"))
+    few, many = (Record("17", packed(*([b"[5,6]"] * count)), NOW) for count in (5_000, 5_001))
+
+    (found,) = process.events_of(source, "shard-1", many)
+    assert isinstance(found, Rejected)
+    assert found.error == "more than 10000 values in one record"
+    assert len({event.envelope.id for event in process.events_of(source, "s", few)}) == 10_000  # type: ignore[union-attr]
 
 
 @given(st.binary(max_size=60))

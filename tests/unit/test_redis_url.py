@@ -81,6 +81,17 @@ def test_sentinels_over_tls() -> None:
     assert issubclass(pool.connection_class, redis.SSLConnection)
 
 
+def test_bug_a_unix_socket_passed_the_settings_and_nothing_connected_to_it() -> None:
+    """redis-py takes no keep-alive for one, and kombu has another name for it."""
+    url = "unix://:s3cret@/run/redis.sock?db=2"
+    kwargs = connect(url, timeout_s=1).connection_pool.connection_kwargs
+    redis.UnixDomainSocketConnection(**kwargs)
+
+    assert (kwargs["path"], kwargs["db"], kwargs["password"]) == ("/run/redis.sock", 2, "s3cret")
+    broker = celery_settings(load({"REDIS_URL": url}))["broker_url"]
+    assert broker == "redis+socket://:s3cret@/run/redis.sock?virtual_host=2"
+
+
 def test_a_client_that_asks_sentinels() -> None:
     """Nothing connects before it is used; database and password go to the master."""
     pool = connect(URL, timeout_s=1, patience_s=5).connection_pool

@@ -50,6 +50,7 @@ def handlers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     vars(module).update(
         one=lambda event: [Request("encharge_ingest", "POST", "", {"name": event.name})],
         nothing=lambda _: None,
+        several=lambda _: [Request("webhook-crm", "POST", "", {}, id=id_) for id_ in ("", "", "own")],
         number=5,
     )
     monkeypatch.setitem(sys.modules, "team_handlers", module)
@@ -228,9 +229,18 @@ routes:
 """
     one, none = routes(tmp_path, text).match(envelope())
 
-    assert one.requests(envelope()) == (Request("encharge_ingest", "POST", "", {"name": "newUser"}),)
+    assert one.requests(envelope()) == (Request("encharge_ingest", "POST", "", {"name": "newUser"}, id="e1:one:0"),)
     assert none.requests(envelope()) == ()
     assert (one.does, DEFAULT.routes[0].does) == ("handler", "track_event")
+
+
+def test_bug_two_requests_of_handlers_with_the_same_body_had_one_id(tmp_path: Path, handlers: ModuleType) -> None:
+    """Their receiver took the second for the first, come again. An id that a handler gives stays."""
+    text = 'version: 1\nroutes: [{name: a, handler: "team_handlers:several"}]\n'
+    (route,) = routes(tmp_path, text).routes
+
+    ids = [request.id for event in ("e1", "e2") for request in route.requests(envelope(id=event))]
+    assert ids == ["e1:a:0", "e1:a:1", "own", "e2:a:0", "e2:a:1", "own"]
 
 
 def test_disabled(tmp_path: Path) -> None:
