@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from conftest import Router, numbered
 
-EVENTS = 800
+EVENTS = 500
 
 
 def test_every_event_is_delivered_once_while_a_third_of_the_answers_fail(make_router: Callable[..., Router]) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from torture.parts import REPOSITORY
 
-#: One in whose 26 s of storm all of these come.
-SEED = "938"
+#: One in whose 19.5 s of storm all of these come.
+SEED = "124391"
 CORE = {"worker.kill", "worker.freeze", "web.kill", "redis.kill", "redis.full", "spool.full", "worker.half-open"}
 
 
@@ -18,7 +18,7 @@ CORE = {"worker.kill", "worker.freeze", "web.kill", "redis.kill", "redis.full", 
 def test_a_short_storm(tmp_path: Path) -> None:
     """Less than a minute, several faults at a time: nothing lost, out of order, or twice without a reason."""
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "torture", "--seconds", "40", "--seed", SEED, "--report", str(report)]
+    command = [sys.executable, "-m", "torture", "--seconds", "30", "--seed", SEED, "--report", str(report)]
     program = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output, _ = program.communicate(timeout=135)
