@@ -36,10 +36,12 @@ def create_app(
     streamed = [source.name for source in sources.values() if source.kinesis is not None]
     health.add(app, ledger, spool, pressure, metrics_token, streamed)
     app.register_error_handler(HTTPException, _error)
+    streams = Firehose(sources, intake)
     doors: dict[str, Door] = {
         webhooks.PREFIX: Webhooks(sources, intake),
         tracking.PREFIX: Tracking(sources, intake),
-        firehose.PREFIX: Firehose(sources, intake),
+        firehose.PREFIX: streams,
+        firehose.PREFIX.rstrip("/"): streams,  # an address without its end is refused in Firehose's form, too
         activatepro.PREFIX: Events(sources, intake),
     }
     app.wsgi_app = Doors(doors, app.wsgi_app)  # type: ignore[method-assign]

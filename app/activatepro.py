@@ -8,7 +8,7 @@ looked up: there is nothing to declare them in.
 
 import hmac
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -33,10 +33,10 @@ class Events:
         self._sources = [source for source in sources.values() if source.unwrap is activatepro.unwrap]
         self._intake = intake
 
-    def __call__(self, incoming: Incoming, path: str) -> Answer:
+    def __call__(self, incoming: Incoming, _path: str) -> Answer:
         """Take the events of one request, all of them or none. Raises Refusal."""
         incoming.request_id = str(uuid.uuid4())
-        if not self._sources or path not in {"", "/"}:
+        if not self._sources:
             raise Refusal(404, "not_found", "there is no such call")
         if incoming.method != "POST":
             raise Refusal(405, "method_not_allowed", "events are posted", {"Allow": "POST"})
@@ -72,12 +72,12 @@ class Events:
         body = bodies.parse(bodies.read(incoming, source.max_body_bytes), source.max_depth)
         events = _unwrapped(source.name, body)
         try:
-            self._intake.take(source, events)
+            self._intake.take(source, events, whole=True)
         except (QueueFull, QueueUnavailable) as error:
             raise not_taken(error, full=503) from None
 
 
-def _unwrapped(source: str, body: Any) -> Sequence[Envelope]:
+def _unwrapped(source: str, body: Any) -> list[Envelope | Rejected]:
     """The events of one user. Raises Refusal(400) with the first mistake as its code: "event:NOT_NULL"."""
     if not isinstance(body, dict):
         raise Refusal(400, f"body:{MALFORMED}", "the body must be a JSON object")
@@ -89,7 +89,7 @@ def _unwrapped(source: str, body: Any) -> Sequence[Envelope]:
     if len(events) > MOST_OF_ONE_USER:
         raise Refusal(400, f"events:{_TOO_MANY}", f"one request carries more than {MOST_OF_ONE_USER} events")
     several = {key: value for key, value in body.items() if key != "event"}
-    taken = []
+    taken: list[Envelope | Rejected] = []
     for each in activatepro.unwrap(source, several, None, datetime.now(UTC)):
         if isinstance(each, Rejected):
             raise Refusal(400, each.code, each.error)

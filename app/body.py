@@ -13,6 +13,7 @@ _JSON_TYPES: Final = frozenset({"application/json", "text/json"})
 #: JSON lines has no registered type; these are in use (https://github.com/ndjson/ndjson-spec, https://jsonlines.org).
 _LINES_TYPES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+_PART: Final = 4096
 
 
 def _finite(text: str) -> float:
@@ -64,14 +65,22 @@ def parse(body: bytes, max_depth: int) -> Any:
 
 
 def unpacked(body: bytes, max_bytes: int) -> bytes:
-    """Gzip → what is in it. Raises Refusal: 413 or 400."""
+    """Gzip, of one member or several (RFC 1952) → what is in it. Raises Refusal: 413 or 400."""
+    content = bytearray()
     unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        content = unpacker.decompress(body, max_bytes + 1)
-    except zlib.error:
-        raise Refusal(400, "invalid_gzip", "the body is not gzip") from None
-    if len(content) > max_bytes:
-        raise too_large(max_bytes)
-    if not unpacker.eof or unpacker.unused_data:
-        raise Refusal(400, "invalid_gzip", "the gzip body is cut off, or something follows it")
-    return content
+    at = 0
+    while at < len(body):
+        if unpacker.eof:
+            unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+        # In small parts: what follows a member in its part is copied, and there may be many members.
+        part = body[at : at + _PART]
+        try:
+            content += unpacker.decompress(part, max_bytes + 1 - len(content))
+        except zlib.error:
+            raise Refusal(400, "invalid_gzip", "the body is not gzip") from None
+        if len(content) > max_bytes:
+            raise too_large(max_bytes)
+        at += len(part) - len(unpacker.unused_data)
+    if not unpacker.eof:
+        raise Refusal(400, "invalid_gzip", "the gzip body is cut off")
+    return bytes(content)

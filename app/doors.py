@@ -45,22 +45,29 @@ def plainly(refusal: Refusal, _: Incoming) -> Answer:
 
 
 class Doors:
-    """WSGI application: each path prefix has its door, everything else is the next application's."""
+    """WSGI application: a door for all below "/a/", or for "/a" alone; everything else is the next application's."""
 
     def __init__(self, doors: Mapping[str, Door], otherwise: Wsgi) -> None:
         self._doors: Sequence[tuple[str, Door, Refused]] = [
-            (prefix, door, getattr(door, "refused", plainly)) for prefix, door in doors.items()
+            (prefix, door, getattr(door, "refused", plainly)) for prefix, door in doors.items() if prefix[-1] == "/"
         ]
+        self._alone = {
+            path: (path, door, getattr(door, "refused", plainly)) for path, door in doors.items() if path[-1] != "/"
+        }
         self._otherwise = otherwise
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
-        for prefix, door, refused in self._doors:
-            if environ.get("PATH_INFO", "").startswith(prefix):
-                answer = _answer(door, refused, Incoming(environ), prefix)
+        path: str = environ.get("PATH_INFO", "")
+        for found in self._doors:
+            if path.startswith(found[0]):
                 break
         else:
-            return self._otherwise(environ, start_response)
+            if (alone := self._alone.get(path.removesuffix("/"))) is None:
+                return self._otherwise(environ, start_response)
+            found = alone
+        prefix, door, refused = found
+        answer = _answer(door, refused, Incoming(environ), prefix)
         content = b"" if answer.data is None else json.dumps(answer.data).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
         start_response(_STATUS_LINES[answer.status], [*headers, *answer.headers.items()])

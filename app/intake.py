@@ -1,6 +1,7 @@
 """Where the doors put events: into Redis, or onto the disk while Redis is away, too slow or full."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import structlog
@@ -35,13 +36,14 @@ class Intake:
         self._pressure = pressure
         self._refusing = frozenset(refusing)
 
-    def take(self, source: Source, events: Iterable[Envelope | Rejected]) -> list[bool]:
+    def take(self, source: Source, events: Iterable[Envelope | Rejected], *, whole: bool = False) -> list[bool]:
         """Keep what a request of that source carried: the good ones in its order, the others as dead letters.
 
         Gives for each: new (or duplicate). Raises QueueFull or QueueUnavailable: then the sender is to send them all
-        again, and those that were taken are known by their ids.
+        again, and those that were taken are known by their ids. `whole`, for few events: of the good ones all are taken
+        or none.
         """
-        if isinstance(events, list) and len(events) == 1:
+        if isinstance(events, list) and (whole or len(events) == 1):
             return self._take(source, events)
         return [fresh for piece in _pieces(events) for fresh in self._take(source, piece)]
 
@@ -49,8 +51,9 @@ class Intake:
         events = source.marked(events)
         good = source.ordered([event for event in events if isinstance(event, Envelope)])
         bad = [event for event in events if isinstance(event, Rejected)]
-        taken = iter(self.accept(good) if good else ())
+        # First the bad ones, which are known by what they are: what fails in between leaves no good one behind.
         buried = iter(self.reject(bad) if bad else ())
+        taken = iter(self.accept(good) if good else ())
         for each in bad:
             log.warning(
                 "event.rejected",
@@ -103,6 +106,11 @@ class Intake:
         assert self._spool is not None  # noqa: S101 - without one, _reason has raised
         self._spool.append(events, why)
         return [True] * len(events)
+
+
+def in_one_piece(events: Sequence[Envelope | Rejected]) -> bool:
+    """Whether one call to Redis may carry them: then the good ones among them are taken together or not at all."""
+    return sum(1 for _ in islice(_pieces(events), 2)) < 2  # noqa: PLR2004 - one piece is what is asked for
 
 
 def _pieces(events: Iterable[Envelope | Rejected]) -> Iterator[list[Envelope | Rejected]]:

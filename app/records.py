@@ -19,12 +19,13 @@ import structlog
 
 from app.body import DECODER, unpacked
 from app.source import Refusal, Source
+from config.personal import NO_FORMAT
 from tasks.envelope import Envelope, Rejected, rfc3339
 from tasks.json_depth import deeper_than
 
 log: Final = structlog.get_logger("app.records")
 
-FORMAT: Final = "record"
+FORMAT: Final = NO_FORMAT
 UNDECODABLE: Final = "undecodable"
 #: Values of one record. 1 MiB could be half a million times {}, and each would become a dead letter of a kilobyte.
 MOST_VALUES: Final = 10_000
@@ -189,12 +190,20 @@ def _is_utf8(text: str) -> bool:
 def _unwrapped(
     value: Any, source: Source, received_at: datetime, delivery: str | None
 ) -> Sequence[Envelope | Rejected]:
-    assert source.unwrap is not None  # noqa: S101 - what comes in records comes to sources that unwrap
     try:
-        return source.unwrap(source.name, value, None, received_at, delivery)
+        return unwrapped(value, source, received_at, delivery)
     except Refusal as refusal:
         envelope = _envelope(source, "invalid", _as_event(value), received_at, delivery)
         return [Rejected(envelope, refusal.message, code=refusal.code)]
+
+
+def unwrapped(value: Any, source: Source, received_at: datetime, delivery: str | None) -> Sequence[Envelope | Rejected]:
+    """One value → its events, or a dead letter where our own code fails over it. Raises Refusal as the source does."""
+    assert source.unwrap is not None  # noqa: S101 - what comes in records comes to sources that unwrap
+    try:
+        return source.unwrap(source.name, value, None, received_at, delivery)
+    except Refusal:
+        raise
     except Exception as error:
         # A mistake of ours; the record would meet it again each time that it came.
         log.exception("record.failed", source=source.name, delivery=delivery)

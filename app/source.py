@@ -116,7 +116,7 @@ class Source:
         """Whether one of our secrets is among them. Compared in constant time, and always with every secret."""
         passed = False
         for value in filter(None, offered):
-            digest = sha256(value.encode("utf-8", "surrogateescape")).digest()
+            digest = sha256(value.encode("utf-8", "surrogatepass")).digest()  # JSON may hold half a character
             for secret in self._known:
                 passed |= hmac.compare_digest(digest, secret)
         return passed

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Final
 
 from app import body as bodies
 from app import records
 from app.doors import Answer, not_taken
 from app.incoming import Incoming
-from app.intake import Intake
+from app.intake import Intake, in_one_piece
 from app.source import Refusal, Source
 from tasks.envelope import Envelope, Rejected
 from tasks.errors import QueueFull, QueueUnavailable
@@ -45,7 +46,12 @@ class Webhooks:
         raw = bodies.read(incoming, source.max_body_bytes, lines=source.several)
         if source.signed:
             source.verify_signature(incoming.header("X_SIGNATURE"), raw)
-        events = _unwrapped(source, raw, event_name or None, datetime.now(UTC))
+        received_at = datetime.now(UTC)
+        events = _unwrapped(source, raw, event_name or None, received_at)
+        if len(events) > 1 and not in_one_piece(events):
+            # A part of them may be taken, and then all of it come again: what has no id or time of its own is known by
+            # the body. Of fewer events, the same body again is other events.
+            events = _unwrapped(source, raw, event_name or None, received_at, f"body:{sha256(raw).hexdigest()}")
         try:
             fresh = self._intake.take(source, events)
         except (QueueFull, QueueUnavailable) as error:
@@ -58,7 +64,7 @@ class Webhooks:
 
 
 def _unwrapped(
-    source: Source, raw: bytes, event_name: str | None, received_at: datetime
+    source: Source, raw: bytes, event_name: str | None, received_at: datetime, delivery: str | None = None
 ) -> Sequence[Envelope | Rejected]:
     """The events of a body: one value is the source's to judge; of several, each is taken or becomes a dead letter.
 
@@ -68,12 +74,14 @@ def _unwrapped(
     try:
         body = bodies.parse(raw, source.max_depth)
     except Refusal:
-        events = records.events(raw, source, received_at) if source.several else ()
+        events = records.events(raw, source, received_at, delivery) if source.several else ()
         if all(isinstance(event, Rejected) and event.reason == records.UNDECODABLE for event in events):
             raise
         return events
-    if not (source.several and isinstance(body, list)):
-        return source.unwrap(source.name, body, event_name, received_at, None)
+    if not source.several:
+        return source.unwrap(source.name, body, event_name, received_at, delivery)
+    if not isinstance(body, list):
+        return records.unwrapped(body, source, received_at, delivery)
     if not 0 < len(body) <= records.MOST_VALUES:
         raise Refusal(400, "invalid_event", f"a list must hold 1 to {records.MOST_VALUES} events")
-    return records.events_of(body, source, received_at)
+    return records.events_of(body, source, received_at, delivery)

@@ -15,7 +15,6 @@ from app.sources import activatepro, activity_sync, encharge, segment
 from config.yaml_file import read
 from tasks.envelope import Envelope, Rejected, load
 from tasks.errors import InvalidEnvelope
-from tasks.message import message, view
 
 #: Deepest nesting that any source takes.
 _MOST_DEPTH: Final = 500
@@ -165,12 +164,12 @@ def looked_at(event: dict[str, Any]) -> dict[str, Any]:
     """
     if event.keys() >= _ENVELOPE_KEYS:
         try:
-            return view(load(event))
+            return load(event).view
         except InvalidEnvelope as error:
             raise Unusable(f"the envelope is invalid: {error}") from None
     try:
         found = Intake({}, None, None, datetime.now(UTC)).envelopes(event)
     except Refusal:
         found = ()
-    told = message(found[0]) if len(found) == 1 and isinstance(found[0], Envelope) else None
+    told = found[0].view["message"] if len(found) == 1 and isinstance(found[0], Envelope) else None
     return event if told is None else {**event, "message": told}

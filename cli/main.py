@@ -1,17 +1,48 @@
 """The command event-router: thin, one file for each group of commands."""
 
+import importlib
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from cli import check, dead, demo, evaluate, explain, gates, importing, kinesis, ledger, sandbox, send, up, workers
 from config.problems import ConfigurationRefused
+
+#: Command → the file of this package that has it, and its name there. Loaded when asked for: most need but a part of
+#: all that is there, and importing all of it takes longer than most commands.
+COMMANDS: Final = {
+    "check": ("check", "check"),
+    "dead": ("dead", "dead"),
+    "demo": ("demo", "demo"),
+    "destination": ("gates", "destination"),
+    "eval": ("evaluate", "evaluate"),
+    "explain": ("explain", "explain"),
+    "import": ("importing", "importing"),
+    "kinesis": ("kinesis", "kinesis"),
+    "ledger": ("ledger", "ledger"),
+    "route": ("gates", "route"),
+    "sandbox": ("sandbox", "sandbox"),
+    "send": ("send", "send"),
+    "up": ("up", "up"),
+    "workers": ("workers", "workers"),
+}
 
 
 class Group(click.Group):
-    """Problems of the configuration are a list for people, not a traceback."""
+    """Loads the command that is asked for; problems of the configuration are a list for people, not a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """All names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"cli.{module}"), name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a refused configuration ends with status 2."""
@@ -28,22 +59,3 @@ class Group(click.Group):
 def main(ctx: click.Context) -> None:
     """Carry events to the systems that must act on them, and know what became of each."""
     ctx.obj = dict(os.environ)
-
-
-for command in (
-    check.check,
-    dead.dead,
-    demo.demo,
-    evaluate.evaluate,
-    explain.explain,
-    gates.destination,
-    gates.route,
-    importing.importing,
-    kinesis.kinesis,
-    ledger.ledger,
-    sandbox.sandbox,
-    send.send,
-    up.up,
-    workers.workers,
-):
-    main.add_command(command)

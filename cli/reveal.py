@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import itertools
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import click
 
@@ -16,8 +18,9 @@ from config.yaml_file import read
 from tasks.dead_letter import DeadLetter
 from tasks.envelope import Envelope
 from tasks.explaining import Change, Outcome
-from tasks.hiding import HIDDEN, Hiding, hiding, pseudonyms
-from tasks.personal import keys_of
+from tasks.hiding import Hiding, hiding, pseudonyms
+from tasks.personal import IN_ANSWERS, keys_of, plain_all, told
+from tasks.spellings import HIDDEN
 
 reveal_option: Final = click.option(
     "--reveal", is_flag=True, help="Show people's data too; without it, … or a hash stands in its place."
@@ -35,16 +38,15 @@ class Cover:
         """A dead letter for everybody to see: what happened, not to whom."""
         envelope = letter.envelope
         known = envelope if isinstance(envelope, dict) else {"source": letter.source}
-        hide = self._hiding(known, letter.request)
-        answered = hide.answered()
+        hide, outside = self._hiding(known, letter.request)
         return dataclasses.replace(
             letter,
-            error=answered.text(letter.error),
+            error=outside.text(letter.error),
             type=hide.text(letter.type),
             envelope=_without(envelope, hide),
-            request=_request(letter.request, hide),
-            response=_response(letter.response, answered),
-            traceback=letter.traceback and answered.text(letter.traceback),
+            request=_request(letter.request, outside),
+            response=_response(letter.response, outside),
+            traceback=letter.traceback and outside.text(letter.traceback),
             raw=letter.raw and f"{HIDDEN} ({len(letter.raw)} characters)",
         )
 
@@ -52,10 +54,10 @@ class Cover:
         """What a route would do with an event."""
         if not outcome.requests and outcome.error is None:
             return outcome
-        hide = self._hiding(vars(envelope), *outcome.requests)
-        error = outcome.error and {name: hide.answered().text(text) for name, text in outcome.error.items()}
+        _, outside = self._hiding(vars(envelope), *outcome.requests)
+        error = outcome.error and {name: outside.text(text) for name, text in outcome.error.items()}
         return dataclasses.replace(
-            outcome, requests=tuple(_request(each, hide) for each in outcome.requests), error=error
+            outcome, requests=tuple(_request(each, outside) for each in outcome.requests), error=error
         )
 
     def change(self, envelope: Envelope, change: Change) -> Change:
@@ -65,26 +67,41 @@ class Cover:
 
     def headline(self, envelope: Envelope) -> str:
         """What Flower calls it."""
-        return self._hiding(vars(envelope)).text(envelope.shown)
+        hide, _ = self._hiding(vars(envelope))
+        return hide.text(envelope.shown)
 
-    def _hiding(self, envelope: Mapping[str, Any], *requests: Any) -> Hiding:
-        source, event = envelope.get("source"), envelope.get("event")
-        listed = (*self._keys.get(str(source), personal.ANY), *_texts(envelope.get("personal")))
-        keys = keys_of(listed, event, envelope.get("raw"))
+    def _hiding(self, envelope: Mapping[str, Any], *requests: Any) -> tuple[Hiding, Hiding]:
+        """For the event; and for what was sent and answered, where the kind's own words mean other things."""
+        event, raw = envelope.get("event"), envelope.get("raw")
+        of_kind, added = self._keys.get(str(envelope.get("source")), (personal.ANY, ()))
+        named = keys_of((*added, *_texts(envelope.get("personal"))), event, raw)
+        keys, outside = named | plain_all(of_kind), named | IN_ANSWERS
         # The subject is a person's id, and what is sent may know more of the person than the event itself.
-        told = [{"userId": _subject_id(envelope)}, envelope.get("person"), event, envelope.get("raw"), list(requests)]
-        return hiding(told, keys, self._pseudonym)
+        data = [{"userId": _subject_id(envelope)}, envelope.get("person"), event, raw]
+        known = itertools.chain(told(data, keys), told([_said(each) for each in requests], outside))
+        hide = hiding(known, keys, self._pseudonym)
+        return hide, hide.by(outside)
 
 
-def _keys_of_sources(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Name → personal keys of each source of the file; as far as it can be read, since the keys of all do too."""
+def _said(request: Any) -> Any:
+    """What a request says of people: its body, and the query of its address."""
+    if not isinstance(request, Mapping):
+        return None
+    return [request.get("body"), parse_qs(urlsplit(str(request.get("url", ""))).query)]
+
+
+def _keys_of_sources(settings: Settings) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Name → personal keys of each source of the file, its kind's and its own.
+
+    As far as it can be read; the keys of all kinds do too.
+    """
     sources: Any = None
     with contextlib.suppress(ConfigurationRefused):
         data = read(settings.sources_file).data
         sources = data.get("sources") if isinstance(data, dict) else None
     entries = sources.items() if isinstance(sources, dict) else ()
     return {
-        str(name): (*KINDS[entry["kind"]].personal, *_texts(entry.get("personal")))
+        str(name): (KINDS[entry["kind"]].personal, tuple(_texts(entry.get("personal"))))
         for name, entry in entries
         if isinstance(entry, dict) and entry.get("kind") in KINDS
     }
@@ -106,7 +123,9 @@ def _without(envelope: Any, hide: Hiding) -> Any:
     if not isinstance(envelope, dict):
         return envelope and HIDDEN
     event = envelope.get("event")
-    no_event = not isinstance(event, dict) or event.keys() <= personal.NO_EVENT
+    no_event = (
+        not isinstance(event, dict) or envelope.get("format") == personal.NO_FORMAT or event.keys() <= personal.NO_EVENT
+    )
     id_ = _subject_id(envelope)
     house = str(envelope.get("subject") or "").removesuffix(id_)
     return {

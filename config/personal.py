@@ -66,6 +66,8 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
 KINDS.update(dict.fromkeys(("segment_webhook", "segment_stream"), KINDS["segment"]))
 #: Keys of what was kept in place of an event, since it was none: nobody knows what of it is about a person.
 NO_EVENT: Final = frozenset({"item", "value", "record", "encoding"})
+#: The format of records of which no source could make an event.
+NO_FORMAT: Final = "record"
 #: For events whose source is not known here: what any of them has.
 ANY: Final = tuple(dict.fromkeys(key for keys in KINDS.values() for key in keys))
 #: What a destination may say with the same words, and not of a person.

@@ -12,7 +12,7 @@ import structlog
 from tasks import dead_letter, retry
 from tasks.action import Request, written
 from tasks.destinations.http import Response
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, without_people
 from tasks.errors import (
     DestinationRejected,
     DestinationThrottled,
@@ -211,7 +211,7 @@ class Attempt:
             "delivery.attempted",
             event_id=self._event.id,
             source=self._event.source,
-            type=self._event.type,
+            type=without_people(self._envelope.type, self._envelope.event, self._envelope.personal),
             route=self._name,
             delay_s=round(delay_s, 3),
             reason=reason,

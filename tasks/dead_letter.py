@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from tasks.envelope import RESERVED
+from tasks.envelope import RESERVED, without_people
 from tasks.ledger import ALLOW_OOM, COUNTS, NO_ROUTE, QUARANTINE, SCRIPTS, Delivery, Ledger, Result, StoredEvent
 
 log: Final = structlog.get_logger("tasks.dead_letter")
@@ -38,6 +38,13 @@ class DeadLetter:
     response: Mapping[str, Any] | None = None
     traceback: str | None = None
     raw: str | None = None  #: a quarantined message, undecodable bytes escaped
+
+    @property
+    def shown_type(self) -> str:
+        """The type for tables: without what stands in it of the event's person."""
+        envelope = self.envelope if isinstance(self.envelope, dict) else {}
+        event = envelope.get("event")
+        return without_people(self.type, event if isinstance(event, dict) else {}, envelope.get("personal") or ())
 
 
 @dataclasses.dataclass(frozen=True)

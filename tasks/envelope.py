@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Final
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from tasks.errors import InvalidEnvelope
 from tasks.hiding import without
+from tasks.vocabulary import message_of
 
 VERSION: Final = 1
 #: What can name a person.
@@ -28,6 +30,7 @@ _MOST_OF_A_NAME: Final = 80
 _ADDRESS: Final = re.compile(r"(?<![^\s@:=/-])[^\s@:=/-]++@[^\s@]+")
 #: In a value nothing but blanks is certain not to belong to an address.
 _ADDRESS_IN_VALUE: Final = re.compile(r"(?<!\S)\S+@\S+")
+_AT: Final = re.compile("@|%40")
 #: RFC 3339 in UTC, with a fraction of up to six digits.
 _UTC_TIME: Final = validate.Regexp(
     r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$(?!\n)", error="Not a RFC 3339 time in UTC."
@@ -42,7 +45,7 @@ class Envelope:
     id: str  #: the sender's id of the event, or a hash of its content; what "the same event" means
     source: str  #: name of the source in sources.yaml
     format: str  #: whose words `event` speaks: "encharge", "segment", …
-    type: str  #: kind of event, of few values, none of which tells a person: "added-tag", "email-open", "track"
+    type: str  #: kind of event, of few values, by which routes go: "added-tag", "email-open", "track"
     name: str  #: the event's full name: "added-tag-vip", "Order Completed"
     subject: str | None  #: the person or object it is about: the key of ordering
     received_at: str  #: RFC 3339 UTC
@@ -68,10 +71,7 @@ class Envelope:
         name = self.name
         if self.value:
             name = name[: -len(self.value)] + _ADDRESS_IN_VALUE.sub("…", self.value)
-        name = without_addresses(name)
-        if name != self.type:  # which is of few values, and tells nobody
-            name = without(name, self.event, self.personal)
-        return _shown(self.source, name)
+        return _shown(self.source, without_people(name, self.event, self.personal))
 
     @functools.cached_property
     def encoded(self) -> bytes:
@@ -83,15 +83,14 @@ class Envelope:
         return _to_json(data).encode("ascii")
 
     @functools.cached_property
-    def notes(self) -> dict[str, Any]:
-        """What later stages found out about the event and want to find again; no part of it."""
-        return {}
-
-    @functools.cached_property
     def view(self) -> dict[str, Any]:
-        """The event's own fields, and `envelope` with ours; what routes see of it is in tasks/message.py."""
+        """What routes see: the event's own fields; `message`, what became of which; and `envelope` with our fields.
+
+        Both are ours: no event can claim what became of a message.
+        """
         return {
             **self.event,
+            "message": message_of(self.format, self.type, self.name, self.event, self.occurred_at),
             "envelope": {
                 "id": self.id,
                 "source": self.source,
@@ -125,6 +124,16 @@ def rfc3339(moment: datetime) -> str:
 def without_addresses(text: str) -> str:
     """A text for logs and Flower, with anything like an e-mail address left out."""
     return _ADDRESS.sub("…", text)
+
+
+def without_people(name: str, event: Mapping[str, Any], personal: Sequence[str] = ()) -> str:
+    """A name or type for logs, Flower and tables; what goes by it, goes by the name itself."""
+    return without(without_addresses(name), event, personal)
+
+
+def id_without_address(id_: str) -> str:
+    """An id that a sender chose, as it may be shown: one with an address in it becomes its hash, always the same."""
+    return f"id-{sha256(id_.encode()).hexdigest()[:40]}" if _AT.search(id_) else id_
 
 
 def shown(source: str, what: str) -> str:
@@ -206,6 +215,7 @@ class EnvelopeSchema(Schema):
         keys=fields.String(validate=validate.OneOf(PERSON_IDS)),
         values=fields.String(validate=validate.Length(1, 500)),
         allow_none=True,
+        validate=validate.Length(1),
         metadata={"description": "What names the person (email, phone, userId), as far as the event's sender says it."},
     )
     correlation = fields.List(

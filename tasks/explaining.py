@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 from tasks import integrations
 from tasks.action import Request
 from tasks.envelope import Envelope
-from tasks.message import view
 from tasks.routing import Route, Routes
 from tasks.trigger import Trigger
 from tasks.trigger_syntax import Condition, Group
@@ -132,7 +131,7 @@ def _misses(route: Route) -> Callable[[Envelope], Outcome]:
         reason = _not_for(route, envelope)
         if reason is not None:
             return of_reason(reason)
-        return alone or of_verdicts(tuple(asked.explain(view(envelope))) if asked else ())
+        return alone or of_verdicts(tuple(asked.explain(envelope.view)) if asked else ())
 
     return missed
 

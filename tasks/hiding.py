@@ -8,32 +8,21 @@ Values of three characters or fewer go only where they are all there is.
 """
 
 import dataclasses
-import functools
 import hmac
-import html
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import sha256
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import unquote
 
 from config import personal
-from tasks.personal import (
-    ANY,
-    IDENTIFYING,
-    IN_ANSWERS,
-    LEAST_INSIDE,
-    about_anybody,
-    keys_of,
-    plain,
-    tells,
-    told,
-)  # fmt: skip
+from tasks.personal import ANY, IDENTIFYING, about_anybody, digits, held, keys_of, plain
+from tasks.spellings import HIDDEN, Spellings
 
-HIDDEN: Final = "…"
-#: Nobody cuts a text shorter.
-_LEAST_CUT: Final = 80
 _HEX_DIGITS: Final = 12
 _PSEUDONYM: Final = re.compile(rf"""[\s"'\\]*person:[0-9a-f]{{{_HEX_DIGITS}}}[\s"'\\]*""")
 
@@ -43,18 +32,40 @@ _HOST: Final = re.compile(r"(?:https?://[^/?#]*)?", re.IGNORECASE)
 
 
 def without(text: str, event: Mapping[str, Any], listed: Sequence[str] = ()) -> str:
-    """A text for logs and Flower, without what stands under a personal key of its event, whoever sent it.
+    """A name for logs and Flower, without what stands under a personal key of its event, whoever sent it.
 
-    `listed` = keys beside those that are personal in any event.
+    `listed` = keys beside those that are personal in any event. The endpoint asks this of every event, so it costs a
+    look through the event and no more, whatever is in it.
     """
-    if not listed and "pii" not in event:
-        holds = tells(text, event, about_anybody)
-    else:
+    about: Callable[[str], bool] = about_anybody
+    if listed or "pii" in event:
         keys = keys_of(listed, event) | ANY
-        holds = tells(text, event, lambda key: plain(key) in keys)
-    if not holds:
-        return text
-    return hiding(event, keys_of((*personal.ANY, *listed), event), lambda _: HIDDEN).text(text)
+        about = lambda key: plain(key) in keys  # noqa: E731 - one of two
+    shown = _without(text, event, about)
+    if "%" in shown and (said := unquote(shown)) != shown and (without_it := _without(said, event, about)) != said:
+        return without_it
+    return shown
+
+
+def _without(text: str, event: Mapping[str, Any], about: Callable[[str], bool]) -> str:
+    whole = text if text.isascii() else unicodedata.normalize("NFC", text)
+    folded = whole.casefold()
+    values = held(folded, event, about)
+    return _with_gaps(whole, folded, values) if values else text
+
+
+def _with_gaps(text: str, folded: str, values: AbstractSet[str]) -> str:
+    marks = bytearray(len(folded))
+    for value in values:
+        at = folded.find(value)
+        while at >= 0:
+            marks[at : at + len(value)] = b"\1" * len(value)
+            at = folded.find(value, at + len(value))
+    # Folded, a letter may be two: ß.
+    places = (place for place, letter in enumerate(text) for _ in letter.casefold())
+    hidden = {place for place, mark in zip(places, marks, strict=True) if mark}
+    pieces = itertools.groupby(enumerate(text), lambda letter: letter[0] in hidden)
+    return "".join(HIDDEN if gap else "".join(letter for _, letter in piece) for gap, piece in pieces)
 
 
 def pseudonyms(secret: bytes) -> Callable[[str], str]:
@@ -70,12 +81,13 @@ def pseudonyms(secret: bytes) -> Callable[[str], str]:
     return pseudonym
 
 
-def hiding(data: object, keys: frozenset[str], pseudonym: Callable[[str], str]) -> "Hiding":
-    """How to hide what stands under these keys (out of `keys_of`) in `data`, and in whatever was made of it."""
+def hiding(told: Iterable[tuple[str, bool]], keys: frozenset[str], pseudonym: Callable[[str], str]) -> "Hiding":
+    """How to hide what stands under these keys (out of `keys_of`), and what is `told` (of tasks.personal) anywhere."""
     found: dict[str, bool] = {}
-    for text, identifies in told(data, keys):
+    for text, identifies in told:
         found[text] = found.get(text, False) or identifies
-    return Hiding(keys, pseudonym, {text: pseudonym(text) if ids else HIDDEN for text, ids in found.items()})
+    values = {text: pseudonym(text) if ids else HIDDEN for text, ids in found.items()}
+    return Hiding(keys, pseudonym, Spellings(values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +96,7 @@ class Hiding:
 
     keys: frozenset[str]
     pseudonym: Callable[[str], str]
-    values: Mapping[str, str]  #: text under a personal key → what stands for it
+    values: Spellings  #: texts under a personal key, and what stands for them
 
     def data(self, value: Any) -> Any:
         """A JSON value without it."""
@@ -95,11 +107,11 @@ class Hiding:
 
     def text(self, text: str) -> str:
         """A text without it; one that is JSON, with the keys that it has in mind too."""
-        if (whole := self._whole.get(text.strip().casefold())) is not None:
+        if (whole := self.values.whole(text)) is not None:
             return whole
         if text[:1] in {"{", "["} and (parsed := _parsed(text)) is not None:
             return json.dumps(self.data(parsed), ensure_ascii=False)
-        return _ADDRESS.sub(HIDDEN, _KEY_IN_TEXT.sub(_key_and_nothing, self._without_values(text)))
+        return _ADDRESS.sub(HIDDEN, _KEY_IN_TEXT.sub(_key_and_nothing, self.values.replaced(text)))
 
     def url(self, url: str) -> str:
         """An address without it; the host stays."""
@@ -107,9 +119,9 @@ class Hiding:
         end = host.end() if host else 0
         return url[:end] + self.text(url[end:])
 
-    def answered(self) -> "Hiding":
-        """For what a destination answers, which has words of its own."""
-        return dataclasses.replace(self, keys=IN_ANSWERS)
+    def by(self, keys: frozenset[str]) -> "Hiding":
+        """For what has other words: requests and answers."""
+        return dataclasses.replace(self, keys=keys)
 
     def answer(self, body: str) -> str:
         """The body of an answer. JSON that was cut off is hidden whole: its keys no longer say what they hold."""
@@ -125,7 +137,8 @@ class Hiding:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._whole.get(str(value), value)
+            instead = self.values.whole(digits(value))
+            return value if instead is None else instead
         return value
 
     def _key(self, key: Any) -> Any:
@@ -149,102 +162,6 @@ class Hiding:
         if name in self.keys or name in IDENTIFYING:
             return key, self._hidden(value, name in IDENTIFYING)
         return HIDDEN, HIDDEN
-
-    def _without_values(self, text: str) -> str:
-        if self._pattern is None:
-            return text
-        text = self._pattern.sub(lambda match: self._folded.get(match[0].casefold(), HIDDEN), text)
-        return self._without_cut(text) if len(text) >= _LEAST_CUT else text
-
-    def _without_cut(self, text: str) -> str:
-        """Where a text was cut to a length, a value's beginning may be its end."""
-        folded = text.casefold()
-        if len(folded) != len(text):
-            return text  # places in the one are not places in the other
-        for spelling in self._folded:
-            begin = spelling[:LEAST_INSIDE]
-            at = folded.find(begin)
-            while at >= 0:
-                if spelling.startswith(folded[at:]):
-                    return text[:at] + HIDDEN
-                at = folded.find(begin, at + 1)
-        return text
-
-    @functools.cached_property
-    def _whole(self) -> dict[str, str]:
-        """What stands for a text that is a value and nothing else, by the value case-folded."""
-        return {value.casefold(): instead for value, instead in self.values.items()}
-
-    @functools.cached_property
-    def _spellings(self) -> dict[str, str]:
-        """Every way to write a value that is long enough → what stands for it."""
-        return {
-            spelling: instead
-            for value, instead in self.values.items()
-            if len(value) >= LEAST_INSIDE
-            for spelling in _spelled(value)
-        }
-
-    @functools.cached_property
-    def _folded(self) -> dict[str, str]:
-        return {spelling.casefold(): instead for spelling, instead in self._spellings.items()}
-
-    @functools.cached_property
-    def _pattern(self) -> re.Pattern[str] | None:
-        # The longest first: of two values that begin alike, the whole one is to go.
-        known = sorted(self._spellings, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, known)), re.IGNORECASE) if known else None
-
-
-@functools.lru_cache(1024)
-def _spelled(value: str) -> frozenset[str]:
-    """A text as requests, answers and error texts write it: escaped and encoded, also twice."""
-    # Case-folding of a search knows one letter for one; and %C3%BC is not %C3%9C.
-    words = {value, value.lower(), value.upper(), value.casefold(), value.title()}
-    if all(word.isascii() and word.isalnum() for word in words):
-        return frozenset({value})
-    once = {write(word) for word in words for write in _WRITTEN}
-    return frozenset(once.union(write(word) for word in once for write in _WRITTEN))
-
-
-_encode: Final = json.JSONEncoder().encode
-_encode_readably: Final = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def _in_json(text: str) -> str:
-    return _encode(text)[1:-1]
-
-
-def _in_readable_json(text: str) -> str:
-    return _encode_readably(text)[1:-1]
-
-
-def _in_python(text: str) -> str:
-    return repr(text)[1:-1]
-
-
-def _in_url(text: str) -> str:
-    return quote(text, safe="", errors="replace")
-
-
-def _in_path(text: str) -> str:
-    return quote(text, errors="replace")
-
-
-def _in_query(text: str) -> str:
-    return quote_plus(text, errors="replace")
-
-
-_WRITTEN: Final[tuple[Callable[[str], str], ...]] = (
-    str,
-    _in_json,
-    _in_readable_json,
-    _in_python,
-    _in_url,
-    _in_path,
-    _in_query,
-    html.escape,
-)
 
 
 def _parsed(text: str) -> Any:

@@ -90,6 +90,8 @@ LONGEST_KEPT: Final = 65_536
 Carry = Callable[[str, Sequence[str]], None]
 
 _UNSEEN_QUEUE_S: Final = 60
+#: Events behind another one that are read at once.
+_BEHIND_AT_A_TIME: Final = 10
 SCRIPTS: Final = Path(__file__).with_name("ledger")
 #: What may run although Redis is full: all that does not take events in. Redis 7 or newer.
 ALLOW_OOM: Final = b"#!lua flags=allow-oom\n"
@@ -337,27 +339,26 @@ class Ledger:
         following = _claimed(taken[0], gates) if taken else None
         return Settled(state.decode(), following, _changes(changed), gates)
 
-    def behind(self, event: StoredEvent, most: int, most_bytes: int = 524_288) -> list[Envelope]:
+    def behind(self, event: StoredEvent, most: int, most_bytes: int = 524_288) -> Iterator[Envelope]:
         """The events behind a claimed one in its subject's line, in order, as far as `settle` would give them out.
 
-        Nobody works on them while the caller has the first one. Reads only. Empty when the event is not the first.
+        Up to the first that was worked on before: it has deliveries already. Nobody works on them while the caller has
+        the first one. Reads only, some at a time. None when the event is not the first.
         """
         first, *ids = [id_.decode() for id_ in self.client.lrange(f"router:line:{event.subject}", 0, most)] or [""]
-        if first != event.id or not ids:
-            return []
-        pipe = self.client.pipeline(transaction=False)
-        for id_ in ids:
-            pipe.hmget(event_key(id_), "state", "crashes", "env")
-        found: list[Envelope] = []
-        for state, crashes, text in pipe.execute():
-            most_bytes -= len(text or b"")
-            if state != b"lined" or crashes or most_bytes < 0:
-                break
-            try:
-                found.append(decode(text))
-            except InvalidEnvelope:
-                break
-        return found
+        if first != event.id:
+            return
+        for at in range(0, len(ids), _BEHIND_AT_A_TIME):
+            for other in self.events(ids[at : at + _BEHIND_AT_A_TIME]):
+                if other is None or other.state != "lined" or other.crashes or other.deliveries:
+                    return
+                most_bytes -= len(other.envelope or b"")
+                if most_bytes < 0:
+                    return
+                try:
+                    yield decode(other.envelope or b"")
+                except InvalidEnvelope:
+                    return
 
     def renew(self, held: Sequence[tuple[str, str]]) -> list[bool]:
         """Let these leases, each of an event and its owner, run anew. Gives for each: still its owner's, or lost."""

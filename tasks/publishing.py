@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from tasks.dead_letter import DeadLetters
-from tasks.envelope import Envelope, load, without_addresses
+from tasks.envelope import Envelope, id_without_address, load
 from tasks.errors import InvalidEnvelope, QueueUnavailable
-from tasks.hiding import without
 from tasks.queue import PUBLISH_TASK, Queue, redis_message
 
 _BETWEEN_TRIES_S: Final = 1.0
@@ -30,7 +29,7 @@ class Publishing:
         bad: list[tuple[Any, InvalidEnvelope]] = []
         for item in itertools.chain.from_iterable(each if isinstance(each, list) else [each] for each in published):
             try:
-                good.append(_of_few_values(load(item)))
+                good.append(_with_plain_id(load(item)))
             except InvalidEnvelope as error:
                 bad.append((item, error))
         for _, envelopes in itertools.groupby(good, lambda envelope: envelope.source):
@@ -52,7 +51,7 @@ class Publishing:
                 return
 
 
-def _of_few_values(envelope: Envelope) -> Envelope:
-    """The same, with a type that tells no person: logs have it, and filters go by it."""
-    told = without(without_addresses(envelope.type), envelope.event, envelope.personal)
-    return envelope if told == envelope.type else dataclasses.replace(envelope, type=told)
+def _with_plain_id(envelope: Envelope) -> Envelope:
+    """The same, with an id that tells no person: logs and Flower show it."""
+    plain = id_without_address(envelope.id)
+    return envelope if plain == envelope.id else dataclasses.replace(envelope, id=plain)

@@ -28,7 +28,7 @@ class Plan:
 def plan(ledger: Ledger, letters: Iterable[DeadLetter]) -> Plan:
     """Count the letters, and compare them with what was delivered since; nothing is changed."""
     found = list(letters)
-    counts = collections.Counter((letter.reason, letter.route, letter.type) for letter in found)
+    counts = collections.Counter((letter.reason, letter.route, letter.shown_type) for letter in found)
     ids = tuple(letter.id for letter in found)
     return Plan(
         ids,

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from config.yaml_file import YamlFile
 from tasks import mapping as mappings
-from tasks import message as messages
 from tasks import trigger as triggers
 from tasks.envelope import PERSON_IDS, Envelope
 from tasks.errors import MappingRefused
@@ -32,7 +31,7 @@ def warnings(file: YamlFile, routes: Routes, sources: Iterable[str], stored: Ite
     known = frozenset(sources)
     views: dict[str, list[dict[str, Any]]] = {}
     for envelope in stored:
-        views.setdefault(envelope.source, []).append(messages.view(envelope))
+        views.setdefault(envelope.source, []).append(envelope.view)
     entries = _entries(file)
     written = [(entries[route.name], route) for route in routes.routes if route.name in entries]
     found = [
@@ -172,7 +171,8 @@ def _unknown_fields(
         entry = file.data["routes"][index]
         for key, paths in (("trigger", _trigger_paths(route)), ("mapping", _mapping_paths(entry.get("mapping")))):
             sought = paths - _OURS
-            missing = sorted(".".join(path) for path in sought if not any(has(view, path) for view in events))
+            absent = (path for path in sought if path[0] == "message" or not any(has(view, path) for view in events))
+            missing = sorted(".".join(path) for path in absent)
             if missing and events:
                 yield index, key, f"none of the last {len(events)} events has {', '.join(missing)}"
 

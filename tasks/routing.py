@@ -18,7 +18,6 @@ from tasks.actions import ACTIONS
 from tasks.destinations import DESTINATIONS
 from tasks.envelope import Envelope
 from tasks.errors import MappingFailed, MappingRefused, TriggerRefused
-from tasks.message import view
 
 #: As many as Segment lets one destination have.
 _MOST_ROUTES: Final = 50
@@ -53,7 +52,7 @@ class Route:
             return False
         if self.action is not None and integrations.excluded(envelope, self.action.system):
             return False
-        return self.trigger is None or self.trigger.matches(view(envelope))
+        return self.trigger is None or self.trigger.matches(envelope.view)
 
     def requests(self, envelope: Envelope) -> tuple[Request, ...]:
         """What to send for an event; empty when it has to be sent nothing (a loop was cut, a handler said so).
@@ -64,7 +63,7 @@ class Route:
             return tuple(self._named(each, n, envelope) for n, each in enumerate(self.handler(envelope) or ()))
         if self.action is None or self.mapping is None:
             raise MappingFailed("the route has neither an action nor a handler")
-        filled = {**self._given(envelope), **checked(self.action, self.mapping.resolve(view(envelope)))}
+        filled = {**self._given(envelope), **checked(self.action, self.mapping.resolve(envelope.view))}
         if loop.is_echo(envelope, self.action.name, filled):
             return ()
         return self.action.requests(loop.marked(envelope, self.action.name, filled))

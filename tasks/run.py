@@ -54,11 +54,11 @@ class Run:
 
         Raises what the destination raises. A merged request that it refuses for good is sent again, each for itself.
         """
-        company = list(self._company(event, envelope, route, destination, request))
-        if not company or not isinstance(destination, Groups):
+        company, together = self._gathered(event, envelope, route, destination, request)
+        if together is None:
             return destination.send(request)
         try:
-            response = destination.send(destination.merged([request, *(each for _, _, each in company)]))
+            response = destination.send(together)
         except DestinationRejected:
             # One of them is to blame. The others are not to die for it.
             self._together = False
@@ -66,6 +66,22 @@ class Run:
             return destination.send(request)
         self._answers |= {(event_id, name): response for event_id, name, _ in company}
         return response
+
+    def _gathered(
+        self, event: StoredEvent, envelope: Envelope, route: str, destination: Sends, request: Request
+    ) -> tuple[Sequence[tuple[str, str, Request]], Request | None]:
+        """Those that may go along, and one request for all; None when it goes alone."""
+        if event.crashes:
+            # Somebody's death is not to be the first one's fault: until it is clear whose, each is met in its turn.
+            self._together = False
+        try:
+            company = list(self._company(event, envelope, route, destination, request))
+            if company and isinstance(destination, Groups):
+                return company, destination.merged([request, *(each for _, _, each in company)])
+        except Exception:
+            # Of what lies behind, or of Redis: nothing that the first one should fail for.
+            log.exception("group.failed", event_id=event.id, destination=request.destination)
+        return (), None
 
     def _company(
         self, event: StoredEvent, envelope: Envelope, route: str, destination: Sends, request: Request

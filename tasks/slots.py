@@ -27,7 +27,8 @@ class Slots:
     ) -> None:
         self._threads = threads
         others = max(1, len(destinations) - 1)
-        self._kept = min(max(1, threads // _SHARE), threads // 2 // others)
+        enough = threads > len(destinations)  # else keeping some free would leave too few to work
+        self._kept = min(max(1, threads // _SHARE), threads // 2 // others) if enough else 0
         self._destinations = tuple(destinations)
         self._taken: Counter[str] = Counter()
         self._answered: dict[str, float] = {}

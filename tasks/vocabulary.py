@@ -134,8 +134,22 @@ def _system(name: str, entry: Json, table: Json) -> System:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def message_in(system: System, word: Word, event: Json, at: str) -> dict[str, Any]:
-    """An event that is about a message → what triggers see of it as `message`; `at` = when it happened."""
+def message_of(format_: str, type_: str, name: str, event: Json, at: str) -> dict[str, Any] | None:
+    """What an event says of a message, out of its envelope's fields; None = it is about none. `at` = when it happened.
+
+    {"state": "clicked", "channel": "email", "id": "59969", "url": "https://…", "at": "2026-…Z", "words": {"encharge":
+    "email-click", "activity_sync": "message-link-clicked", …}}. Keys without a value are not there, but for channel.
+    """
+    table = vocabulary()
+    system = table.formats.get(format_)
+    word = table.systems[system].words.get(name) if system else None
+    # Another call of Segment's may be called as one of its events: an identify has no name, a page has any.
+    if system is None or word is None or (system == "segment" and type_ != "track"):
+        return None
+    return _message_in(table.systems[system], word, event, at)
+
+
+def _message_in(system: System, word: Word, event: Json, at: str) -> dict[str, Any]:
     channels = word.channels
     told = _inner(event, (system.event["properties"], system.channel_property)) if system.channel_property else None
     if isinstance(told, str):
@@ -191,7 +205,8 @@ def properties_for(message: Any, to: str, channel: str | None = None) -> dict[st
         return None
     system = vocabulary().systems[to]
     known = message.get("channel") or channel
-    found = {system.channel_property: system.channels[known]} if system.channel_property and known else {}
+    said = system.channels.get(known) if isinstance(known, str) else None
+    found = {system.channel_property: said} if system.channel_property and said else {}
     return {**found, **{key: message[detail] for detail, key in system.properties.items() if detail in message}}
 
 

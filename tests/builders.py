@@ -1,6 +1,7 @@
 """What several tests build: envelopes, a ledger without a server, and the hands of its clock."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ SAMPLES: list[dict[str, Any]] = json.loads((REPOSITORY / "cli/samples/encharge.j
 EMAIL = "someone@example.com"
 GATES = GatePolicy()
 _OPTIONAL = {"raw", "person", "correlation", "personal"}
+
+
+def default_routes() -> dict[str, set[str]]:
+    """Event (with … for anything) → routes, as docs/default-routes.md has them."""
+    found = {}
+    for line in (REPOSITORY / "docs/default-routes.md").read_text().splitlines():
+        cells = line.strip("| ").split(" | ")
+        if line.startswith("| `"):
+            for event in re.findall("`([^`]+)`", cells[0]):
+                found[event] = set(re.findall("`([^`]+)`", cells[1]))
+    return found
 
 
 def envelope(**changes: Any) -> Envelope:

@@ -16,8 +16,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from app.source import Refusal
-from tasks.envelope import Envelope, Rejected, rfc3339, without_addresses
-from tasks.hiding import without
+from tasks.envelope import Envelope, Rejected, rfc3339
 
 FORMAT: Final = "activatepro"
 #: What is wrong with a field, in the words of ActivatePro's answers.
@@ -34,6 +33,7 @@ _USER: Final = (*_IDS, "email", "businessUnit")
 _OWN_PLACE: Final = frozenset({"event", "timestamp", "properties", "email", "businessUnit"})
 #: Older pages of ActivatePro → newer ones.
 _SPELLINGS: Final = {"campaign_id": "campaignId", "message_id": "messageId"}
+#: The kind of an event is its name, as names are of event classes that are declared beforehand.
 _MOST_OF_A_TYPE: Final = 100
 _MOST_OF_A_TEXT: Final = 500
 #: What a request says for all its events, times the events: each carries a copy of it.
@@ -73,7 +73,20 @@ def rows_of(item: Any) -> list[Any]:
     if len(events) > 1 and len(json.dumps(shared)) * len(events) > _MOST_COPIED:
         raise Refusal(413, "too_large", "too much is said for so many events")
     user = {key: shared[key] for key in _USER if _given(shared, key)}
-    return [{**shared, **event, **user} if isinstance(event, dict) else event for event in events]
+    return [{**shared, **_of(user, event), **user} if isinstance(event, dict) else event for event in events]
+
+
+def _of(user: Json, event: Json) -> Json:
+    """An event as one of its user's: when they are named, what is an id in it is its own, and one of its properties."""
+    if not user.keys() - {"businessUnit"}:
+        return event
+    ids = {key: event[key] for key in _IDS if _given(event, key)}
+    own = {key: value for key, value in ids.items() if _text(value) != _text(_id(user))}
+    properties = event.get("properties") or {}
+    if not isinstance(properties, dict):
+        return event
+    rest = {key: value for key, value in event.items() if key not in ids}
+    return {**rest, "properties": {**own, **properties}} if own else rest
 
 
 def unwrap_row(source: str, row: Any, received_at: datetime, delivery: str | None = None) -> Envelope | Rejected:
@@ -104,7 +117,7 @@ def _envelope(source: str, row: Json, received_at: datetime, delivery: str | Non
         id=f"ap-{digest[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name, event),
+        type=name[:_MOST_OF_A_TYPE],
         name=name,
         subject=f"activatepro:{id_ or email}"[:_MOST_OF_A_TEXT],
         received_at=rfc3339(received_at),
@@ -113,11 +126,6 @@ def _envelope(source: str, row: Json, received_at: datetime, delivery: str | Non
         raw=None if event == row else row,
         person={key: value for key, value in (("userId", id_), ("email", email)) if value},
     )
-
-
-def event_type(name: str, event: Json) -> str:
-    """The kind of an event: its name, as names are of event classes that are declared beforehand."""
-    return without(without_addresses(name), event)[:_MOST_OF_A_TYPE]
 
 
 def _once(delivery: str | None) -> Any:
@@ -195,7 +203,7 @@ def _rejected(source: str, event: Json, received_at: datetime, code: str) -> Rej
         id=f"ap-{sha256(content).hexdigest()[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name, event),
+        type=name[:_MOST_OF_A_TYPE],
         name=name,
         subject=None,
         received_at=rfc3339(received_at),

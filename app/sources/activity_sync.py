@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from app.source import Refusal
 from app.sources import activity_sync_v0
-from tasks.envelope import Envelope, Rejected, rfc3339, without_addresses
-from tasks.hiding import without
+from tasks.envelope import Envelope, Rejected, rfc3339
 
 FORMAT: Final = "activity_sync"
 
@@ -24,9 +23,10 @@ _MOST_OF_A_KIND: Final = 100
 _MOST_OF_AN_ID: Final = 80
 _MOST_OF_AN_ADDRESS: Final = 320
 _OBJECTS: Final = ("workflowContext", "customContext", "data", "metadata")
-#: What customContext calls a person, letters only; its keys are each flow's own choice. The first that is there wins.
+#: What customContext calls a person, as `_spelled` has it; its keys are each flow's own choice. The first that is there
+#: wins. An `id` alone is as likely an order's.
 _SPELLINGS: Final = {
-    "userId": ("userid", "id"),
+    "userId": ("userid",),
     "email": ("email", "emailaddress"),
     "phone": ("phone", "phonenumber", "mobile", "mobilenumber"),
 }
@@ -112,9 +112,7 @@ def _check(event: Json) -> None:
 def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: str) -> Rejected:
     """What comes again is known by its content: there is no more to it than that it was kept."""
     kind = event.get("kind")
-    kind = (
-        without(without_addresses(kind), event) if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
-    )
+    kind = kind if isinstance(kind, str) and kind.isprintable() and kind else "unknown"
     envelope = Envelope(
         id=_hashed(source, [event]),
         source=source,
@@ -130,7 +128,6 @@ def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: 
 
 
 def _envelope(source: str, event: dict[str, Any], raw: Any, received_at: datetime, delivery: str | None) -> Envelope:
-    kind = without(without_addresses(event["kind"]), event)
     occurred_at = _time(event.get("timestamp"))
     person = person_of(event)
     named = next((person[key] for key in ("userId", "email", "phone") if key in person), None)
@@ -138,8 +135,8 @@ def _envelope(source: str, event: dict[str, Any], raw: Any, received_at: datetim
         id=_hashed(source, _identity(event, occurred_at, delivery)),
         source=source,
         format=FORMAT,
-        type=kind,
-        name=kind,
+        type=event["kind"],
+        name=event["kind"],
         subject=f"{FORMAT}:{named}" if named else None,
         received_at=rfc3339(received_at),
         occurred_at=rfc3339(occurred_at or received_at),
@@ -192,7 +189,9 @@ def person_of(event: Json) -> dict[str, str]:
 
 
 def _in_context(context: Json) -> dict[str, str]:
-    spelled = {"".join(filter(str.isalpha, key)).lower(): value for key, value in context.items()}
+    spelled: dict[str, Any] = {}
+    for key, value in context.items():
+        spelled.setdefault(_spelled(key), value)
     found = {}
     for name, spellings in _SPELLINGS.items():
         read = _READ[name]
@@ -203,16 +202,28 @@ def _in_context(context: Json) -> dict[str, str]:
     return found
 
 
+def _spelled(key: str) -> str:
+    """A key without what differs from house to house; `email2` is another key than `email`."""
+    return "".join(key.split()).translate(_DASHES).lower()
+
+
+_DASHES: Final = str.maketrans("", "", "_-")
+
+
 def _addressed(value: Any) -> dict[str, str]:
-    """The one address in a text or list of texts, as what it is; {} when there is none, or several."""
+    """The one address in a text or list of texts, as what it is; {} when there is none, several, or one unreadable."""
     texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    texts = [text for text in texts if isinstance(text, str) and len(text) <= _MOST_OF_AN_ADDRESS]
+    if not all(isinstance(text, str) and len(text) <= _MOST_OF_AN_ADDRESS for text in texts):
+        return {}
     if len(texts) == 1:
         if email := _email(texts[0]):
             return {"email": email}
         if phone := _phone(texts[0]):
             return {"phone": phone}
-    addresses = {_email(address) for _, address in getaddresses(texts)}
+    try:
+        addresses = {_email(address) for _, address in getaddresses(texts)}
+    except RecursionError:  # comments within comments
+        return {}
     only = addresses.pop() if len(addresses) == 1 else None
     return {"email": only} if only else {}
 
@@ -257,7 +268,8 @@ def correlation_of(event: Json) -> list[str]:
     message = _id(_inner(event, "data").get("messageId")) or _id(_inner(event, "metadata").get("messageId"))
     ids = (("message", message), ("experience", _id(context.get("experienceId"))))
     tenant = _id(event.get("tenantId")) or ""
-    return [f"{what}:{tenant}:{id_}" for what, id_ in ids if id_]
+    # Its length says where the tenant ends, which may have colons of its own.
+    return [f"{what}:{len(tenant)}:{tenant}:{id_}" for what, id_ in ids if id_]
 
 
 def _inner(event: Json, key: str) -> Json:

@@ -35,6 +35,9 @@ def converted(event: Json) -> dict[str, Any]:
     if convert is None:
         raise NotConvertible("no known form in version 1.0")
     new_kind, data, pii = convert(event)
+    own = event.get("pii") or []
+    if not isinstance(own, list):
+        raise NotConvertible("pii must be a list of texts")
     return {
         "version": "1.0",
         **{key: event[key] for key in ("timestamp", "tenantId") if key in event},
@@ -42,7 +45,7 @@ def converted(event: Json) -> dict[str, Any]:
         "customContext": event.get("customContext") or {},
         "kind": new_kind,
         "data": data,
-        "pii": [key for key in pii if key in data],
+        "pii": [*own, *(key for key in pii if key in data and key not in own)],
     }
 
 

@@ -9,12 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from types import MappingProxyType
 from typing import Any, Final
 
 from app.source import Refusal
-from tasks.envelope import Envelope, rfc3339, without_addresses
-from tasks.hiding import without
+from tasks.envelope import Envelope, rfc3339
 
 FORMAT: Final = "encharge"
 
@@ -45,15 +43,15 @@ _MOST_PEOPLE: Final = 100
 _MOST_COPIED: Final = 4 * 1024 * 1024
 
 
-def event_type(name: str, event: Mapping[str, Any] = MappingProxyType({})) -> str:
+def event_type(name: str) -> str:
     """The kind of an event out of its name: "added-tag-my-vip" → "added-tag".
 
-    Unknown names are their own kind, but for what in them is an address, or personal in the event.
+    Unknown names are their own kind.
     """
     if name in NAMES:
         return name
     prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
-    return prefix.rstrip("-:") if prefix else without(without_addresses(name), event)[:_MOST_OF_A_TYPE]
+    return prefix.rstrip("-:") if prefix else name[:_MOST_OF_A_TYPE]
 
 
 def unwrap(
@@ -115,7 +113,7 @@ def _webhook(
         event: dict[str, Any] = {"event": name, "properties": payload}
         if user is not None:
             event["user"] = user
-        event["type"] = event_type(name, event)
+        event["type"] = event_type(name)
         # The body has no time of its own: the same content later is another event; losing one is worse than a double.
         content = [name, user, payload, delivery or time.time_ns()]
         envelopes.append(_envelope(source, name, event, _subject(user or {}), received_at, None, content, rest))
@@ -138,7 +136,7 @@ def _envelope(
         id=f"enc-{digest[:40]}",
         source=source,
         format=FORMAT,
-        type=event_type(name, event),
+        type=event_type(name),
         name=name,
         subject=subject,
         received_at=rfc3339(received_at),

@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from app.source import Refusal
 from app.sources import encharge
-from tasks.envelope import RESERVED, Envelope, Rejected, rfc3339, without_addresses
-from tasks.hiding import without
+from tasks.envelope import RESERVED, Envelope, Rejected, id_without_address, rfc3339
 
 FORMAT: Final = "segment"
 
@@ -227,12 +226,10 @@ def _name_is_no_text(event: Json, key: str) -> bool:
 
 def _envelope(call: Call, event: Json) -> Envelope:
     type_ = event["type"][:100] or "unknown"
-    if type_ not in TYPES:
-        type_ = without(without_addresses(type_), event)
     name = event.get("event") if type_ == "track" else None
     person = event.get("userId") or event.get("anonymousId")
     return Envelope(
-        id=event["messageId"],
+        id=id_without_address(event["messageId"]),
         source=call.source,
         format=FORMAT,
         type=type_,

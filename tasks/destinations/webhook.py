@@ -33,13 +33,16 @@ class Webhook:
         self._environment = {**http.environment_of(url), "proxies": {}}
 
     def shown(self, request: Request) -> dict[str, Any]:
-        """The request as it would be sent, but for the time and what it is signed with."""
+        """The request as it would be sent, but for the time, the address' query and the signature."""
         signed = {
             "webhook-id": _id_of(request, _content(request)),
             "webhook-timestamp": "(the time of sending)",
             "webhook-signature": "v1,(the signature)",
         }
-        return {"method": request.method, "url": self._url, "headers": {**_HEADERS, **signed}, "body": request.body}
+        # Many receivers know us by their address: its query is no more shown than a key is.
+        address, mark, _ = self._url.partition("?")
+        url = f"{address}?…" if mark else address
+        return {"method": request.method, "url": url, "headers": {**_HEADERS, **signed}, "body": request.body}
 
     def send(self, request: Request) -> Response:
         """Send one request.

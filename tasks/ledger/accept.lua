@@ -28,7 +28,7 @@ for i = 1, events do
   answer[i + 2] = 1 - redis.call('EXISTS', event)
   if answer[i + 2] == 1 then
     new = new + 1
-    local seeks = said == '' and #keys > 0
+    local seeks = said == '' and subject == '' and #keys > 0
     local known = seeks and known_by(keys)
     if known then
       envelope, subject = completed(envelope, known), string.match(known, '^%S*')

@@ -173,6 +173,7 @@ def test_the_stand_in_is_as_strict_about_headers(change: dict[str, str], why: st
     [
         ({"path": "/firehose/nobody"}, 404, "unknown_source"),
         ({"path": "/firehose/"}, 404, "unknown_source"),
+        ({"path": "/firehose"}, 404, "unknown_source"),
         ({"path": "/firehose/segment/more"}, 404, "unknown_source"),
         ({"path": "/firehose/signed"}, 404, "unknown_source"),
         ({"path": "/firehose/site"}, 404, "unknown_source"),
@@ -182,6 +183,7 @@ def test_the_stand_in_is_as_strict_about_headers(change: dict[str, str], why: st
         ({"headers": {"X-Amz-Firehose-Access-Key": "wrong"}}, 401, "unauthorized"),
         ({"headers": {"X-Amz-Firehose-Access-Key": '{"api_key": "wrong"}'}}, 401, "unauthorized"),
         ({"headers": {"X-Amz-Firehose-Access-Key": '{"api_key": 7}'}}, 401, "unauthorized"),
+        ({"headers": {"X-Amz-Firehose-Access-Key": '{"api_key": "\\ud800"}'}}, 401, "unauthorized"),
         ({"headers": {"X-Amz-Firehose-Access-Key": "{"}}, 401, "unauthorized"),
         ({"headers": {"X-Amz-Firehose-Access-Key": "", "Authorization": f"Bearer {KEY}"}}, 401, "unauthorized"),
         ({"headers": {"X-Amz-Firehose-Protocol-Version": "2.0"}}, 400, "unsupported_version"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from bench import OK, Bench, Destination, answered, api, route, sends
-from builders import balanced, state_of
+from builders import balanced, lease_out, state_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -177,9 +177,7 @@ def test_the_next_of_the_line_comes_before_one_that_is_let_go() -> None:
     """A run with answers in hand takes nobody else in between: they would be lost."""
     feed = Feed()
     api_fails = answered(DestinationUnavailable("answered 503"), 503)
-    other = Action("call", "x.call", "", {"n": Field("")}, lambda fields: (Request("api", "POST", "", fields["n"]),))
-    call = Route("call", frozenset(), None, other, mapping.compile({"n": NAME}), None)
-    bench = Bench(upload("up", 'event = "newUser"'), call, feed=feed, api=Destination(api_fails))
+    bench = Bench(upload("up", 'event = "newUser"'), call(set()), feed=feed, api=Destination(api_fails))
     bench.accept_line(1, event={"event": "first"})
     bench.accept_line(1, start=2, event={"event": "second"})
     bench.work("e1")
@@ -199,17 +197,90 @@ def test_a_mapping_that_fails_behind_harms_nobody() -> None:
     """It dies when its turn comes."""
     feed = Feed()
 
-    def requests(fields: Any) -> tuple[Request, ...]:
+    def fails(fields: Any) -> tuple[Request, ...]:
         if fields["n"] == "e2":
             raise MappingFailed("no")
         return UPLOAD.requests(fields)
 
-    action = Action("upload", "x.upload", "", UPLOAD.fields, requests)
+    action = Action("upload", "x.upload", "", UPLOAD.fields, fails)
     bench = bench_of(feed, Route("up", frozenset(), None, action, mapping.compile({"n": NAME}), None))
     bench.work("e1")
 
     assert feed.groups == [["e1", "e3", "e4"]]
     assert delivered(bench, 4) == ["delivered", "dead", "delivered", "delivered"]
+
+
+def call(fails_for: set[str]) -> Route:
+    """A route of another destination, which some events fail."""
+
+    def requests(fields: Any) -> tuple[Request, ...]:
+        if fields["n"] in fails_for:
+            raise MappingFailed("no")
+        return (Request("api", "POST", "", fields["n"]),)
+
+    action = Action("call", "x.call", "", {"n": Field("")}, requests)
+    return Route("call", frozenset(), None, action, mapping.compile({"n": NAME}), None)
+
+
+def test_bug_a_replayed_event_behind_went_out_again() -> None:
+    """It lines up for the route that is replayed; its other deliveries were made long ago."""
+    feed, fails = Feed(), {"e1"}
+    bench = bench_of(feed, upload(), call(fails), events=1)
+    bench.work("e1")
+    fails.clear()
+    bench.accept_line(1, start=2)
+    assert bench.ledger.replay("e1", "call", {})
+    assert state_of(bench.ledger, "e1") == "lined"
+
+    bench.work("e2")
+
+    assert feed.groups == [["e1"], ["e2"]]
+    assert delivered(bench, 2) == ["delivered", "delivered"]
+
+
+def test_bug_events_of_a_resumed_route_went_out_again() -> None:
+    """Those that waited at the route's gate line up behind a new event, with deliveries that were made."""
+    feed = Feed()
+    bench = Bench(upload(), call(set()), feed=feed)
+    bench.ledger.pause("route:call", "somebody")
+    bench.accept_line(2)
+    bench.work("e1")
+    bench.accept_line(1, start=3)
+    bench.ledger.resume("route:call")
+    for _ in range(3):
+        bench.work("e1", "e2", "e3")
+        bench.ledger.tick()
+
+    assert feed.groups == [["e1", "e2"], ["e3"]]
+    assert delivered(bench, 3) == ["delivered"] * 3
+
+
+def test_bug_trouble_while_looking_behind_was_the_first_ones_fault() -> None:
+    """What cannot be read of those behind is nothing that the first one should die for."""
+    feed = Feed()
+    bench = bench_of(feed)
+    for number in (2, 3, 4):
+        bench.ledger.client.hset(f"router:event:e{number}", "s:x", "pending")
+        bench.ledger.client.hset(f"router:event:e{number}", "d:x", "no JSON")
+
+    bench.work("e1")
+
+    assert feed.groups == [["e1"]]
+    assert state_of(bench.ledger, "e1") == "delivered"
+
+
+def test_bug_the_first_of_a_line_died_for_a_poison_behind_it() -> None:
+    """After a worker's death nobody looks ahead: whoever is to blame is met in its own turn."""
+    feed = Feed()
+    bench = bench_of(feed, events=3)
+    (first,) = bench.ledger.claim(["e1"], "dying")
+    lease_out(bench.ledger, first.id)
+    assert bench.ledger.expire(["e1"], 4, "sweeper") == (["e1"], [])
+
+    bench.work("e1")
+
+    assert feed.groups == [["e1"], ["e2"], ["e3"]]
+    assert delivered(bench, 3) == ["delivered"] * 3
 
 
 @pytest.mark.parametrize("order", ["pass", "hold"])

@@ -105,11 +105,11 @@ def test_the_own_key_counts_first_and_the_others_when_time_is_up(ledger: Ledger)
     assert seen(ledger, "e4")[1] == {"email": "customer@example.com"}
     assert (state_of(ledger, "e2"), state_of(ledger, "e3")) == ("unidentified", "unidentified")
 
-    take(ledger, named("e5", "message:foo:m2", EXPERIENCE, email="agent@example.com"))
-    assert seen(ledger, "e2")[1] == {"email": "agent@example.com"}
-
     assert too_late(ledger, "e3") == ["e3"]
     assert seen(ledger, "e3")[1] == {"email": "customer@example.com"}
+
+    take(ledger, named("e5", "message:foo:m2", EXPERIENCE, email="agent@example.com"))
+    assert seen(ledger, "e2")[1] == {"email": "agent@example.com"}
     assert "unidentified" not in counts(ledger)
 
 
@@ -155,6 +155,48 @@ def test_it_is_forgotten_after_its_time() -> None:
     take(ledger, named("e1", MAIL))
     (key,) = ledger.client.keys("router:person:*")
     assert 0 < ledger.client.ttl(key) <= 604_800
+
+
+def test_bug_a_subject_of_its_own_lost_its_line(ledger: Ledger) -> None:
+    """Whoever publishes an event with a subject wants it in that line, with or without a person."""
+    take(ledger, envelope(id="e1", subject="team:1", correlation=[MAIL]), envelope(id="e2", subject="team:1"))
+
+    assert (state_of(ledger, "e1"), state_of(ledger, "e2")) == ("accepted", "lined")
+
+
+def test_bug_an_experience_was_the_first_ones_it_wrote_to(ledger: Ledger) -> None:
+    """When its messages went to two people it is about neither, unless an event of its own says about whom."""
+    take(ledger, named("e1", MAIL, EXPERIENCE, email="agent@example.com"))
+    take(ledger, named("e2", "message:foo:m2", EXPERIENCE, email="customer@example.com"))
+    take(ledger, nameless("e3", EXPERIENCE), nameless("e4", MAIL))
+    assert (state_of(ledger, "e3"), seen(ledger, "e4")[1]) == ("unidentified", {"email": "agent@example.com"})
+
+    take(ledger, named("e5", EXPERIENCE, email="customer@example.com"))
+    take(ledger, named("e6", "message:foo:m3", EXPERIENCE, email="agent@example.com"))
+
+    assert seen(ledger, "e3")[1] == {"email": "customer@example.com"}
+    take(ledger, nameless("e7", EXPERIENCE))
+    assert seen(ledger, "e7")[1] == {"email": "customer@example.com"}
+
+
+def test_bug_thousands_that_waited_for_one_key_held_up_everybody(ledger: Ledger) -> None:
+    """Some go on at once, the sweeper brings the others, some at a time; in order, and none twice."""
+    ids = [f"w{number:04}" for number in range(1200)]
+    big = fake_ledger(max_waiting=5000)
+    for at in range(0, len(ids), 100):
+        take(big, *(nameless(id_, MAIL) for id_ in ids[at : at + 100]))
+    take(big, named("e1", MAIL))
+    assert big.client.zcard(ledgers.UNIDENTIFIED) == 700
+
+    rounds = 0
+    while early := big.overdue(5).early:
+        rounds += 1
+        big.wake_early(early)
+
+    assert rounds == 2
+    (line,) = big.client.keys("router:line:*")
+    assert [id_.decode() for id_ in big.client.lrange(line, 0, -1)] == ["e1", *ids]
+    assert verify.walk(big).findings == frozenset()
 
 
 @settings(max_examples=30, deadline=None)

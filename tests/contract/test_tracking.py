@@ -4,6 +4,7 @@ import gzip
 import json
 from base64 import b64decode, b64encode
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,18 @@ def test_duplicates_by_message_id(client: FlaskClient, ledger: Ledger) -> None:
     client.post("/v1/track", json=TRACK, headers=BASIC)
     counts = ledger.counts()["source", "website"]
     assert (counts["accepted"], counts["duplicate"], counts["waiting"]) == (3, 2, 1)
+
+
+def test_bug_a_message_id_with_an_address_was_shown(client: FlaskClient, ledger: Ledger) -> None:
+    """Logs, Flower and tables show ids: this one is a hash there, the same each time, and in the event as it came."""
+    for _ in range(2):
+        assert (
+            client.post("/v1/track", json={**TRACK, "messageId": "m-a@example.com"}, headers=BASIC).status_code == 200
+        )
+
+    (envelope,) = events(ledger)
+    assert envelope["id"] == "id-" + sha256(b"m-a@example.com").hexdigest()[:40]
+    assert envelope["event"]["messageId"] == "m-a@example.com"
 
 
 def test_common_fields() -> None:

@@ -90,6 +90,14 @@ def test_no_id_breaks_headers_or_what_is_signed(peer: Peer, id_: str) -> None:
     assert hook(peer.url).shown(request)["headers"]["webhook-id"] == came.headers["webhook-id"]
 
 
+def test_bug_the_query_of_a_webhook_was_shown() -> None:
+    """It may be all by which the receiver knows us."""
+    request = Request("webhook-crm", "POST", "", {"type": "x"}, id="e1:a")
+
+    assert hook("https://crm.example.com/events?token=abc").shown(request)["url"] == "https://crm.example.com/events?…"
+    assert hook("https://crm.example.com/events").shown(request)["url"] == "https://crm.example.com/events"
+
+
 def test_ids_differ(peer: Peer) -> None:
     """Two deliveries of one event are two webhooks; requests of a handler without ids are told apart by content."""
     to = hook(peer.url)

@@ -146,6 +146,29 @@ def test_the_events_of_one_user() -> None:
     assert all(envelope.event["properties"] == {"channel": "Email"} for envelope in envelopes)
 
 
+@pytest.mark.parametrize("user", [{"email": EMAIL}, {"userId": "1"}, {"id": 1, "email": EMAIL}])
+def test_bug_an_events_id_became_the_users(user: dict[str, Any]) -> None:
+    """Where the request names the user, it is a property of the event, which it still tells from others."""
+    events = [{"event": "E", "timestamp": AT, "id": id_} for id_ in ("evt-5", "evt-6")]
+    first, second = (each for each in found({**user, "events": events}) if isinstance(each, Envelope))
+
+    assert first.person == second.person == one({**user, "event": "E"}).person
+    assert (first.event["properties"], second.event["properties"]) == ({"id": "evt-5"}, {"id": "evt-6"})
+    assert first.id != second.id
+    assert (
+        one({**user, "events": [{"event": "E", "id": "1", "properties": {"id": "own"}}]}).event["properties"]["id"]
+        == "own"
+    )
+
+
+def test_items_name_their_users_where_the_request_does_not() -> None:
+    """Or say again who it is; what is wrong with an event does not hide its id."""
+    assert one({"businessUnit": "de", "events": [{"event": "E", "id": "1"}]}).person == {"userId": "1"}
+    assert one({"id": "1", "events": [{"event": "E", "id": 1}]}).event["properties"] == {}
+    bad = {"event": "E", "userId": "evt-5", "properties": "x"}
+    assert rejected({"email": EMAIL, "events": [bad]}).envelope.event == {**bad, "email": EMAIL}
+
+
 @pytest.mark.parametrize(
     "change",
     [{"id": "2"}, {"event": "Message Viewed"}, {"timestamp": "2022-01-11T00:00:00.0001Z"}, {"url": "b"}, {"x": 1}],

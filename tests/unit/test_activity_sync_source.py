@@ -56,7 +56,7 @@ def test_an_event_is_kept_as_it_came() -> None:
     assert (envelope.type, envelope.name, envelope.value) == ("message-opened", "message-opened", None)
     assert (envelope.format, envelope.source, envelope.raw) == ("activity_sync", "sync", None)
     assert (envelope.received_at, envelope.occurred_at) == (RECEIVED_AT, "2024-08-27T13:25:04.913Z")
-    assert envelope.correlation == [f"message:foo:{MESSAGE}", f"experience:foo:{EXPERIENCE}"]
+    assert envelope.correlation == [f"message:3:foo:{MESSAGE}", f"experience:3:foo:{EXPERIENCE}"]
     assert (envelope.person, envelope.subject) == (None, None)
 
 
@@ -231,7 +231,7 @@ def test_who_is_addressed(kind: str, data: dict[str, Any], person: dict[str, str
         ({"userId": "u-1"}, {"userId": "u-1"}, "u-1"),
         ({"user_id": 7}, {"userId": "7"}, "7"),
         ({"id": "x", "userId": "u-1"}, {"userId": "u-1"}, "u-1"),
-        ({"id": "u-1"}, {"userId": "u-1"}, "u-1"),
+        ({"USER-ID": "u-1"}, {"userId": "u-1"}, "u-1"),
         ({"Email": EMAIL.upper()}, {"email": EMAIL}, EMAIL),
         ({"email_address": EMAIL, "phone": PHONE}, {"email": EMAIL, "phone": PHONE}, EMAIL),
         ({"mobileNumber": PHONE}, {"phone": PHONE}, PHONE),
@@ -270,7 +270,58 @@ def test_the_message_may_be_named_in_metadata() -> None:
     """An inbound message has it there too."""
     event = {**EVENT, "data": {}, "metadata": {"messageId": "m-1"}, "workflowContext": None}
 
-    assert taken(event).correlation == ["message:foo:m-1"]
+    assert taken(event).correlation == ["message:3:foo:m-1"]
+
+
+@pytest.mark.parametrize(
+    ("context", "person"),
+    [
+        ({"email": EMAIL, "email2": "other@example.com"}, {"email": EMAIL}),
+        ({"Email": EMAIL, "e-mail": "other@example.com"}, {"email": EMAIL}),
+        ({"ID 2": "order-77"}, None),
+        ({"id": "order-77"}, None),
+    ],
+)
+def test_bug_another_key_named_the_person(context: dict[str, Any], person: dict[str, str] | None) -> None:
+    """A second address, or the id of something else, is not whom it is about; of one key twice the first counts."""
+    assert taken({**EVENT, "customContext": context}).person == person
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        [EMAIL, {"email": "other@example.com"}],
+        [EMAIL, f"{'x' * 320}@example.com"],
+        [EMAIL, None],
+        ["(" * 300] * 6,
+        ["(" * 300 + EMAIL] * 6,
+    ],
+    ids=["object", "long", "null", "nested", "nested address"],
+)
+def test_bug_a_list_that_cannot_be_read_named_the_rest(to: list[Any]) -> None:
+    """One of several recipients is not the only one because the others are unreadable; nothing of it fails."""
+    assert taken({**EVENT, "kind": "outbound-email", "data": {"to": to}}).person is None
+
+
+def test_bug_two_tenants_shared_a_key() -> None:
+    """A colon in a tenant's name or an id moves no border; the longest keys fit."""
+    one, other = (
+        {**EVENT, "tenantId": "a:b", "data": {"messageId": "c"}},
+        {**EVENT, "tenantId": "a", "data": {"messageId": "b:c"}},
+    )
+    assert not {taken(one).correlation[0]} & {taken(other).correlation[0]}
+    longest = {**EVENT, "tenantId": "t" * 80, "workflowContext": {"experienceContext": {"experienceId": "x" * 80}}}
+    assert max(map(len, taken(longest).correlation)) <= 200
+
+
+def test_bug_pii_of_version_0_0_was_lost() -> None:
+    """What the event itself calls personal stays so beside what its kind has; what is no list of texts is no event."""
+    old = {"version": "0.0", "kind": "message-sent", "messageId": "m", "note": "x", "detail": "d"}
+
+    assert taken({**old, "pii": ["note", "detail"]}).event["pii"] == ["note", "detail"]
+    assert taken({**old, "pii": ["note"]}).event["pii"] == ["note", "detail"]
+    assert "pii must be a list of texts" in rejected({**old, "pii": "note"}).error
+    assert "pii must be a list of texts" in rejected({**old, "pii": [["note"]]}).error
 
 
 # --- 0.0 -------------------------------------------------------------------------------------------------------------
@@ -344,7 +395,7 @@ def test_what_version_0_0_becomes(old: dict[str, Any], kind: str, data: dict[str
     assert envelope.event["pii"] == pii
     assert envelope.event["workflowContext"]["experienceContext"] == {"experienceId": EXPERIENCE}
     assert envelope.event["workflowContext"]["flowContext"] == V0["workflowContext"]["flowContext"]
-    assert f"experience::{EXPERIENCE}" in envelope.correlation
+    assert f"experience:0::{EXPERIENCE}" in envelope.correlation
     assert taken({"version": "0.0", **V0, **old}).id == envelope.id
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import random
 import zlib
 from typing import Any
 
@@ -99,6 +100,19 @@ def test_a_zlib_stream_is_read_too() -> None:
 def test_broken_gzip(data: bytes) -> None:
     """What does not unpack to its end is refused."""
     assert refused(lambda: read(request(data, Content_Encoding="gzip"), MOST)) == (400, "invalid_gzip")
+
+
+def test_bug_gzip_of_several_members_was_refused() -> None:
+    """RFC 1952: they are one text, whatever their sizes and even empty; the limit is that of all."""
+    parts = [b"a" * 10, b"", b"b" * 500, b"c" * (MOST - 510)]
+    data = b"".join(map(gzip.compress, parts))
+
+    assert read(request(data, Content_Encoding="gzip"), MOST) == b"".join(parts)
+    assert refused(lambda: read(request(data, Content_Encoding="gzip"), MOST - 1)) == (413, "too_large")
+    assert refused(lambda: body.unpacked(data[:-1], MOST)) == (400, "invalid_gzip")
+    assert refused(lambda: body.unpacked(data + b"\0", MOST)) == (400, "invalid_gzip")
+    large = random.Random(1).randbytes(20_000)
+    assert body.unpacked(gzip.compress(large) + gzip.compress(b"x"), 20_001) == large + b"x"
 
 
 def test_corrupt_gzip() -> None:

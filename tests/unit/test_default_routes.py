@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import EMAIL, REPOSITORY
+from builders import EMAIL, REPOSITORY, default_routes
 
 from app.sources import KINDS, segment
 from tasks import routing
 from tasks.envelope import Envelope
-from tasks.message import message
 
 RECEIVED = datetime(2026, 1, 2, 3, 4, 5, 678_900, UTC)
-PAGE = (REPOSITORY / "docs/default-routes.md").read_text()
 ROUTES = routing.load(REPOSITORY / "config/routes.yaml")
 SEGMENT = (
     "Email Delivered",
@@ -29,18 +27,7 @@ SEGMENT = (
 )
 
 
-def told() -> dict[str, set[str]]:
-    """Event (with … for anything) → routes, as the page has them."""
-    found = {}
-    for line in PAGE.splitlines():
-        cells = line.strip("| ").split(" | ")
-        if line.startswith("| `"):
-            for event in re.findall("`([^`]+)`", cells[0]):
-                found[event] = set(re.findall("`([^`]+)`", cells[1]))
-    return found
-
-
-TOLD = told()
+TOLD = default_routes()
 
 
 def samples() -> Iterator[Envelope]:
@@ -124,7 +111,7 @@ def example(folder: Path) -> routing.Routes:
     return routing.load(folder / "routes.yaml")
 
 
-@pytest.mark.parametrize("envelope", [each for each in ALL if (message(each) or {}).get("state") == "opened"],
+@pytest.mark.parametrize("envelope", [each for each in ALL if (each.view["message"] or {}).get("state") == "opened"],
                          ids=lambda envelope: envelope.shown)  # fmt: skip
 def test_any_message_opened_whoever_says_so(envelope: Envelope, tmp_path: Path) -> None:
     """A date on the person in Encharge; Message Viewed in ActivatePro, but for what it said itself."""

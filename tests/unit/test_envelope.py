@@ -32,7 +32,7 @@ ENVELOPES = st.builds(
     occurred_at=TIMES,
     event=st.dictionaries(st.text(max_size=9), JSON, max_size=3),
     raw=JSON,
-    person=st.none() | st.dictionaries(st.sampled_from(PERSON_IDS), st.text(min_size=1, max_size=20)),
+    person=st.none() | st.dictionaries(st.sampled_from(PERSON_IDS), st.text(min_size=1, max_size=20), min_size=1),
     correlation=st.just(()) | st.lists(st.text(min_size=1, max_size=200), min_size=1, max_size=3),
     personal=st.just(()) | st.lists(st.text(min_size=1, max_size=100), min_size=1, max_size=3),
 )

