@@ -70,7 +70,7 @@ class Bench:
     def start(self, name: str) -> Callable[[], None]:
         """Gives what stops it."""
         stop = threading.Event()
-        thread = threading.Thread(target=self.consumer(name).run, args=(stop,))
+        thread = threading.Thread(target=self.consumer(name).run, args=(stop,), daemon=True)
         thread.start()
 
         def end() -> None:
