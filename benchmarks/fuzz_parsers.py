@@ -20,6 +20,7 @@ from tasks.errors import InvalidEnvelope, MappingFailed, MappingRefused, Trigger
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _MOST_S: Final = 1.0
+_MOST_S_A_BYTE: Final = 2e-6
 #: As much as the endpoint reads; a worker reads more, of those who may push tasks.
 _MOST_BYTES: Final = 262_144
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -151,7 +152,8 @@ def tried(name: str, data: bytes) -> str:
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         return f"{type(error).__name__}: {error}"[:300]
     took = time.thread_time() - begun
-    return f"took {took:.1f} s" if took > _MOST_S else ""
+    most = _MOST_S + len(data) * _MOST_S_A_BYTE  # feeds may be of any size; what takes its square is still found
+    return f"took {took:.1f} s" if took > most else ""
 
 
 def run(dice: random.Random, end: float, counts: "collections.Counter[str]") -> Iterator[tuple[str, str, bytes]]:
