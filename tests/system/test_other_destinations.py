@@ -1,12 +1,14 @@
 """ActivatePro, Segment and a webhook, by real processes: delivered, retried, refused, and shown."""
 
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from conftest import Router, numbered
 
 EVENTS = 12
+PROPERTIES = {"@path": "$.properties"}
 TOKEN, SEGMENT_KEY = "activatepro-77aa", "segment-77bb"
 SECRET, PREVIOUS = ("whsec_" + base64.b64encode(bytes([number]) * 24).decode() for number in (1, 2))
 ROUTES = """
@@ -75,3 +77,26 @@ def test_three_ways_out(make_router: Callable[..., Router], tmp_path: Path) -> N
     router.assert_equation()
     texts = [str(letters), *(log.read_text() for log in router.folder.glob("*.log"))]
     assert not [secret for secret in (TOKEN, SEGMENT_KEY, SECRET, PREVIOUS) for text in texts if secret in text]
+
+
+def test_what_waits_of_one_person_goes_out_together(make_router: Callable[..., Router], tmp_path: Path) -> None:
+    """Of 120 events that nobody worked on yet, 50 and 50 and 20 are one request each, in their order."""
+    routes = {
+        "name": "up",
+        "action": "upload_event",
+        "mapping": {"event": "Seen", "id": "me", "properties": PROPERTIES},
+    }
+    (tmp_path / "routes.yaml").write_text(json.dumps({"version": 1, "routes": [routes]}))
+    router = make_router(ACTIVATEPRO_TOKEN=TOKEN, ROUTES_FILE=str(tmp_path / "routes.yaml"))
+    router.environ["ACTIVATEPRO_URL"] = f"{router.sandbox_url}/activatepro"
+    router.start_sandbox()
+    router.start_web()
+    ids = [router.post(event).json()["ids"][0] for event in numbered(120, user={"id": "me"})]
+    router.start_worker()
+    router.settled(ids, 20)
+
+    calls = router.session.get(f"{router.sandbox_url}/_sandbox/calls", timeout=5).json()["calls"]
+    groups = [[each["properties"]["number"] for each in json.loads(call["body"])["events"]] for call in calls]
+    assert [len(group) for group in groups] == [50, 50, 20]
+    assert [number for group in groups for number in group] == list(range(120))
+    router.assert_equation()
