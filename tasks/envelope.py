@@ -8,7 +8,7 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
@@ -119,6 +119,17 @@ class Rejected:
 def rfc3339(moment: datetime) -> str:
     """A time in UTC as the envelope has it, to the millisecond."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def utc(value: Any) -> datetime | None:
+    """ISO 8601, with or without a zone (then UTC) → the time in UTC; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def without_addresses(text: str) -> str:

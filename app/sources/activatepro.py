@@ -11,12 +11,12 @@ Events are kept in one form, the API's with one event: {"id" | "email" (, "busin
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
 from app.source import Refusal
-from tasks.envelope import Envelope, Rejected, rfc3339
+from tasks.envelope import Envelope, Rejected, rfc3339, utc
 
 FORMAT: Final = "activatepro"
 #: What is wrong with a field, in the words of ActivatePro's answers.
@@ -100,7 +100,7 @@ def unwrap_row(source: str, row: Any, received_at: datetime, delivery: str | Non
 def _envelope(source: str, row: Json, received_at: datetime, delivery: str | None) -> Envelope:
     id_, email = _text(_id(row)), row.get("email") or None
     name, said_at = row["event"], row.get("timestamp")
-    occurred_at = _time(said_at) if said_at else None
+    occurred_at = utc(said_at) if said_at else None
     event: Json = {"id": id_} if id_ else {}
     event |= {key: row[key] for key in ("email", "businessUnit") if _given(row, key)}
     event["event"] = name
@@ -176,7 +176,7 @@ def _no_address(value: Any) -> bool:
 
 
 def _no_time(value: Any) -> bool:
-    return _time(value) is None
+    return utc(value) is None
 
 
 #: What is wrong, as the field and the type of mistake in ActivatePro's answers → whether it is; looked for in order.
@@ -211,14 +211,3 @@ def _rejected(source: str, event: Json, received_at: datetime, code: str) -> Rej
         event=event,
     )
     return Rejected(envelope, f"{field} {_MEANINGS[mistake]}: ActivatePro answers {mistake}", code=code)
-
-
-def _time(value: Any) -> datetime | None:
-    """ISO 8601; without a zone it is UTC, as the API wants it."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

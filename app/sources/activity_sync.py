@@ -7,14 +7,14 @@ some of its own samples. It comes at least once, without an id, and most of its 
 import json
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import getaddresses
 from hashlib import sha256
 from typing import Any, Final
 
 from app.source import Refusal
 from app.sources import activity_sync_v0
-from tasks.envelope import Envelope, Rejected, rfc3339
+from tasks.envelope import Envelope, Rejected, rfc3339, utc
 
 FORMAT: Final = "activity_sync"
 
@@ -121,14 +121,14 @@ def _rejected(source: str, event: dict[str, Any], received_at: datetime, error: 
         name=kind[:_MOST_OF_A_KIND],
         subject=None,
         received_at=rfc3339(received_at),
-        occurred_at=rfc3339(_time(event.get("timestamp")) or received_at),
+        occurred_at=rfc3339(utc(event.get("timestamp")) or received_at),
         event=event,
     )
     return Rejected(envelope, error)
 
 
 def _envelope(source: str, event: dict[str, Any], raw: Any, received_at: datetime, delivery: str | None) -> Envelope:
-    occurred_at = _time(event.get("timestamp"))
+    occurred_at = utc(event.get("timestamp"))
     person = person_of(event)
     named = next((person[key] for key in ("userId", "email", "phone") if key in person), None)
     return Envelope(
@@ -275,14 +275,3 @@ def correlation_of(event: Json) -> list[str]:
 def _inner(event: Json, key: str) -> Json:
     value = event.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _time(value: Any) -> datetime | None:
-    """ISO 8601, with or without a zone (then UTC); anything else is no time."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

@@ -9,13 +9,13 @@ import dataclasses
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
 from app.source import Refusal
 from app.sources import encharge
-from tasks.envelope import RESERVED, Envelope, Rejected, id_without_address, rfc3339
+from tasks.envelope import RESERVED, Envelope, Rejected, id_without_address, rfc3339, utc
 
 FORMAT: Final = "segment"
 
@@ -145,8 +145,8 @@ def _normal(call: Call, type_: str, event: Json) -> Json:
     context = _merged(call.context, event.get("context"))
     if context.get("direct") is True and not context.get("ip"):
         context["ip"] = call.ip
-    sent_at = _time(event.get("sentAt") or call.sent_at)
-    said = _time(event.get("timestamp"))
+    sent_at = utc(event.get("sentAt") or call.sent_at)
+    said = utc(event.get("timestamp"))
     received_at = rfc3339(call.received_at)
     try:
         timestamp = rfc3339(corrected(said or sent_at or call.received_at, sent_at, call.received_at))
@@ -169,7 +169,7 @@ def _normal(call: Call, type_: str, event: Json) -> Json:
 
 def _forwarded(event: Json, received_at: datetime, delivery: str | None) -> Json:
     """An event that Segment has normalised already, and a mapping may have changed: only what we need is filled in."""
-    said = _time(event.get("timestamp"))
+    said = utc(event.get("timestamp"))
     # Without an id the same content is the same event: Segment repeats a request that we answer too late. But where a
     # stream has named its record, and the event has no time either, the same content in another record is another.
     named = delivery if said is None else None
@@ -251,14 +251,3 @@ def _person(event: Json) -> dict[str, str] | None:
     return {
         key: value for key, value in named.items() if isinstance(value, str) and 0 < len(value) <= _MOST_OF_A_TEXT
     } or None
-
-
-def _time(value: Any) -> datetime | None:
-    """ISO 8601, with or without a zone (then UTC); anything else is no time."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
