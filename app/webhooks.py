@@ -48,12 +48,14 @@ class Webhooks:
             source.verify_signature(incoming.header("X_SIGNATURE"), raw)
         received_at = datetime.now(UTC)
         events = _unwrapped(source, raw, event_name or None, received_at)
-        if len(events) > 1 and not in_one_piece(events):
+        # An event of several people, as Encharge posts it, is bounded, and goes in one call.
+        whole = not source.several
+        if len(events) > 1 and not whole and not in_one_piece(events):
             # A part of them may be taken, and then all of it come again: what has no id or time of its own is known by
             # the body. Of fewer events, the same body again is other events.
             events = _unwrapped(source, raw, event_name or None, received_at, f"body:{sha256(raw).hexdigest()}")
         try:
-            fresh = self._intake.take(source, events)
+            fresh = self._intake.take(source, events, whole=whole)
         except (QueueFull, QueueUnavailable) as error:
             raise not_taken(error, full=503) from None
         ids = [(event.envelope if isinstance(event, Rejected) else event).id for event in events]

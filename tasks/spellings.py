@@ -20,6 +20,11 @@ from tasks.personal import LEAST_INSIDE
 HIDDEN: Final = "…"
 #: Nobody cuts a text shorter.
 _LEAST_CUT: Final = 80
+#: What cutting leaves of a letter that was encoded or escaped, and what is put behind a text that was cut.
+_CUT_OFF: Final = re.compile(r"(?:%[\da-f]{0,2}|\\u?[\da-f]{0,3}|&#?\w{0,8}|\ufffd|…|\.{3}|[\"'])+$")
+_LONGEST_CUT_OFF: Final = 32
+#: Letters that are compared in one text, about: one made to cost more is hidden from where that shows.
+_MOST_COMPARED: Final = 2_000_000
 #: An address in JSON in JSON in a traceback.
 _MOST_TIMES_ESCAPED: Final = 4
 _LEAST_PHONE: Final = 7
@@ -61,14 +66,19 @@ class Spellings:
             yield starts[begin], starts[after], instead
 
     def _found(self, text: str, *, cut: bool) -> Iterator[_Span]:
-        at = 0
+        at, compared = 0, 0
+        uncut = len(text) - (len(found[0]) if (found := _CUT_OFF.search(text[-_LONGEST_CUT_OFF:])) else 0)
         while at <= len(text) - LEAST_INSIDE:
             lengths = self._lengths.get(text[at : at + LEAST_INSIDE], ())
+            compared += sum(lengths)
+            if compared > _MOST_COMPARED:
+                yield at, len(text), HIDDEN
+                return
             # The longest first: of two values that begin alike, the whole one is to go.
             value = next((each for length in lengths if (each := text[at : at + length]) in self._instead), None)
             if value is not None:
                 yield at, at + len(value), self._instead[value]
-            elif cut and lengths and len(text) - at < lengths[0] and self._begins(text[at:]):
+            elif cut and lengths and uncut - at < lengths[0] and self._begins(text[at:uncut]):
                 yield at, len(text), HIDDEN
                 return
             at += len(value or " ")

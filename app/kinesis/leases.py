@@ -39,8 +39,11 @@ local known = redis.call('HGET', KEYS[1], 'checkpoint') or ''
 if #known < #ARGV[2] or (#known == #ARGV[2] and known < ARGV[2]) then return 0 end
 """
 
-# KEYS consumers; ARGV consumer, microseconds of a lease. Gives the living, this one included.
+# KEYS consumers, source, since; ARGV consumer, microseconds of a lease, stream, from when on `start: latest` reads
+# ('' = not known). Gives the living, this one included. What is read since when is said again: Redis may have lost it.
 _HEARD: Final = """
+redis.call('HSET', KEYS[2], 'stream', ARGV[3])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[3], ARGV[4], 'NX') end
 redis.call('ZADD', KEYS[1], micros(now), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. micros(now - ARGV[2]))
 return redis.call('ZRANGE', KEYS[1], 0, -1)
@@ -125,6 +128,7 @@ class Leases:
         self._source = PREFIX + source
         self._keys = f"{self._source}:{stream}:"
         self._stream = stream
+        self._since = ""
         scripts = {
             "heard": _HEARD,
             "note": _NOTE,
@@ -145,12 +149,16 @@ class Leases:
         with _answering():
             self._client.hset(self._source, "stream", self._stream)
             self._client.set(f"{self._keys}since", f"{now:.3f}", nx=True)
-            return float(self._client.get(f"{self._keys}since"))
+            self._since = self._client.get(f"{self._keys}since").decode()
+        return float(self._since)
 
     def heard(self, consumer: str) -> list[str]:
         """Note that a consumer lives. Gives all that do."""
         with _answering():
-            found = self._scripts["heard"](keys=[f"{self._keys}consumers"], args=[consumer, self._lease_us])
+            found = self._scripts["heard"](
+                keys=[f"{self._keys}consumers", self._source, f"{self._keys}since"],
+                args=[consumer, self._lease_us, self._stream, self._since],
+            )
         return [each.decode() for each in found]
 
     def leave(self, consumer: str) -> None:

@@ -79,6 +79,7 @@ class Reader:
         self._doing = doing
         self.checkpoint = checkpoint  #: never ahead of what Redis was told
         self._iterator: str | None = None
+        self._rejected = 0  #: of a record that is not complete yet
         self._behind_ms: int | None = None
         self._read_at = time.monotonic()
         self._thread = threading.Thread(target=self.run, name=f"kinesis-{shard}", daemon=True)
@@ -173,9 +174,11 @@ class Reader:
         Both again: when Redis was away between them, it may have come back without the events.
         """
         doing, last = self._doing, piece.last
-        rejected = sum(isinstance(event, Rejected) for event in piece.events)
+        rejected = self._rejected + sum(isinstance(event, Rejected) for event in piece.events)
 
         def keep() -> None:
+            # Asked before: what Redis may have lost comes first, or a key's later events would be before it.
+            self._own(doing.leases.renew(self.shard, self.owner, self.checkpoint, None))
             if piece.events:
                 doing.take(piece.events)
             if last is not None:
@@ -183,6 +186,8 @@ class Reader:
                 self._own(doing.leases.checkpoint(*said))
 
         self._until_done(keep)
+        # Of a record in several pieces, told with the last of them.
+        self._rejected = 0 if last is not None else rejected
         self.checkpoint = last or self.checkpoint
 
     def _until_done(self, do: Callable[[], Any]) -> None:

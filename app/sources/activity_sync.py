@@ -189,13 +189,11 @@ def person_of(event: Json) -> dict[str, str]:
 
 
 def _in_context(context: Json) -> dict[str, str]:
-    spelled: dict[str, Any] = {}
-    for key, value in context.items():
-        spelled.setdefault(_spelled(key), value)
+    spelled = [(_spelled(key), value) for key, value in context.items()]
     found = {}
     for name, spellings in _SPELLINGS.items():
         read = _READ[name]
-        values = (read(spelled[spelling]) for spelling in spellings if spelling in spelled)
+        values = (read(value) for spelling in spellings for key, value in spelled if key == spelling)
         value = next(filter(None, values), None)
         if value:
             found[name] = value

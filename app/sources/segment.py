@@ -186,7 +186,11 @@ def _message_id(event: Json) -> str | None:
     value = event.get("messageId")
     if not isinstance(value, str) or not 0 < len(value) <= _MOST_OF_A_MESSAGE_ID or value.startswith(RESERVED):
         return None
-    return value.encode("utf-8", "replace").decode()
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # what UTF-8 cannot carry must still be another id than the next such
+        return f"id-{sha256(value.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+    return value
 
 
 def _merged(outer: Any, inner: Any) -> Json:

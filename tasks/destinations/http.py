@@ -1,5 +1,6 @@
 """One pooled HTTP session for the process, with time-outs, and the verdict on every answer."""
 
+import codecs
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ _MOST_BODY: Final = 65536
 _KEPT_HEADERS: Final = ("Content-Type", "Date", "Location", "Retry-After", "Server", "X-Request-ID")
 _MOST_OF_A_HEADER: Final = 256
 
+_decoder: Final = codecs.getincrementaldecoder("utf-8")
 _TRANSIENT_4XX: Final = frozenset({408, 423, 425})
 _NOT_IMPLEMENTED: Final = 501
 _THROTTLED: Final = 429
@@ -122,12 +124,17 @@ class Http:
                 **environment,
             ) as answer:
                 content = _read(answer, time.monotonic() + self._timeout[1])
-                return Response(answer.status_code, _kept(answer), content[:KEPT_BODY].decode("utf-8", "replace"))
+                return Response(answer.status_code, _kept(answer), _text(content))
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise DestinationUnavailable(f"timed out ({type(error).__name__})") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # ValueError: whatever the libraries stumble over in an answer.
             raise DestinationUnavailable(f"could not be reached ({type(error).__name__})") from None
+
+
+def _text(content: bytes) -> str:
+    """As much of the body as is kept, cut between two letters."""
+    return _decoder("replace").decode(content[:KEPT_BODY], final=len(content) <= KEPT_BODY)
 
 
 def _kept(answer: requests.Response) -> dict[str, str]:

@@ -29,7 +29,7 @@ for i = 1, events do
   if answer[i + 2] == 1 then
     new = new + 1
     local seeks = said == '' and subject == '' and #keys > 0
-    local known = seeks and known_by(keys)
+    local known = seeks and not others_wait(keys) and known_by(keys)
     if known then
       envelope, subject = completed(envelope, known), string.match(known, '^%S*')
     end

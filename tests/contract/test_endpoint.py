@@ -256,3 +256,15 @@ def test_metrics_of_a_gate(queue: FakeQueue) -> None:
 
     assert 'event_router_gate_shut{gate="encharge_api",state="paused"} 1.0' in text
     assert 'event_router_gate_parked{gate="encharge_api"} 0.0' in text
+
+
+def test_bug_a_large_webhook_that_came_again_was_a_duplicate(queue: FakeQueue) -> None:
+    """It has no id and no time, whether it is large or small: losing it is worse than a double."""
+    sources = {"encharge": Source(name="encharge", unwrap=encharge.unwrap, secrets=(SECRET,))}
+    client = create_app(sources, queue, fake_ledger()).test_client()
+    body = {"endUserData": [{"id": str(number)} for number in range(100)], "eventPayload": {"note": "x" * 6000}}
+
+    for _ in range(2):
+        assert post(client, body, "/webhooks/encharge/newUser").get_json()["code"] == "accepted"
+
+    assert len(queue.seen) == 200

@@ -151,6 +151,18 @@ def test_latest_is_from_the_first_start_on() -> None:
     assert leases.begin(2000.5) == 1000.5
 
 
+def test_bug_nobody_knew_of_the_stream_when_redis_had_lost_all() -> None:
+    """Whoever reads says again what it reads, and since when."""
+    client, leases = fake_leases()
+    leases.begin(1000.5)
+    client.flushall()
+
+    leases.heard("one")
+
+    assert current(client, "stream")[0] == "events@1"
+    assert leases.begin(2000.5) == 1000.5
+
+
 def test_another_stream_begins_anew() -> None:
     """The same name made again, or another stream for the source: what is known of the shards is not of it."""
     client, leases = fake_leases()

@@ -343,6 +343,39 @@ def test_redis_came_back_without_its_last_second() -> None:
     assert all(bench.ledger.event(f"{SHARD}:{number}") for number in range(1, 1001))
 
 
+def test_bug_what_redis_had_lost_came_behind_what_followed_it() -> None:
+    """Between two reads Redis came back without the last piece: that is read again before anything else is put in."""
+    bench = Bench(FakeStream(total=400, at_once=100))
+    read, reads = bench.stream.read, iter(range(100))
+    key = f"router:kinesis:encharge:events@1:shard:{SHARD}"
+
+    def loses(iterator: str) -> Read:
+        if next(reads) == 2:
+            bench.ledger.client.hset(key, "checkpoint", "100")
+            for number in range(101, 201):
+                bench.ledger.client.delete(f"router:event:{SHARD}:{number}")
+            bench.ledger.client.ltrim(bench._line(), 0, 99)
+        return read(iterator)
+
+    bench.stream.read = loses  # type: ignore[method-assign]
+    bench.run()
+    bench.run()
+
+    assert bench.finished
+    assert bench.in_order()
+
+
+def test_bug_rejected_events_of_a_large_record_were_not_counted() -> None:
+    """A record in several pieces has its checkpoint with the last; the count is that of all."""
+    bench = Bench(FakeStream(total=1))
+    bench.events = lambda *_: [  # type: ignore[method-assign]
+        Rejected(envelope(id=f"r{number}"), "not JSON", "undecodable") for number in range(250)
+    ]
+    bench.run()
+
+    assert bench.ledger.client.hget("router:kinesis:encharge", "rejected") == b"250"
+
+
 def test_bug_events_lost_before_their_checkpoint_was_written() -> None:
     """Redis was away between the two, and came back without the events: they are put in again."""
     bench = Bench(FakeStream(total=10))

@@ -179,6 +179,16 @@ def test_a_source_without_order(ledger: Ledger) -> None:
     assert [event["subject"] for event in events(ledger)] == [None]
 
 
+def test_bug_ids_that_utf8_cannot_carry_were_one() -> None:
+    """Each became a question mark, and the second event a duplicate."""
+    call = Call("website", NOW)
+    first, second = (
+        unwrap_event(call, "track", {"event": "A", "userId": "u", "messageId": id_}) for id_ in ("\ud800", "\ud801")
+    )
+
+    assert first.id != second.id
+
+
 def test_limits_of_a_batch(client: FlaskClient, ledger: Ledger) -> None:
     """2,500 events are taken with few tickets; 2,501 and none are one dead letter each."""
     batch = [{"type": "page", "userId": f"u{number}", "messageId": str(number)} for number in range(2501)]

@@ -280,6 +280,8 @@ def test_the_message_may_be_named_in_metadata() -> None:
         ({"Email": EMAIL, "e-mail": "other@example.com"}, {"email": EMAIL}),
         ({"ID 2": "order-77"}, None),
         ({"id": "order-77"}, None),
+        ({"Email": "", "email": EMAIL}, {"email": EMAIL}),
+        ({"User ID": None, "userId": "u1"}, {"userId": "u1"}),
     ],
 )
 def test_bug_another_key_named_the_person(context: dict[str, Any], person: dict[str, str] | None) -> None:

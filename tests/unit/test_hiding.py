@@ -81,6 +81,23 @@ def test_what_was_cut_off_is_found_too() -> None:
     assert hidden({"body": long}, "body").text(text) == f"{'x' * 80} could not send: …"
 
 
+@pytest.mark.parametrize("end", ["\ufffd", "%C3%", "\\u00", "&szli", "...", "…", "'", '\\u00"'])
+def test_bug_a_value_cut_within_a_letter_was_told(end: str) -> None:
+    """What an encoding leaves of the letter at the cut, and what is put behind it, hid the beginning of the value."""
+    shown = hidden({"address": "Straßenmühle 17, Zürich"}, "address").text(f"{'x' * 100} Straßenm{end}")
+
+    assert "Straßenm" not in shown
+
+
+def test_bug_values_that_begin_alike_were_compared_for_ever() -> None:
+    """So many letters and no more; what stands behind them is hidden."""
+    alike = [f"{'a' * length}c" for length in range(4, 700)]
+    shown = hidden({"email": alike}).text("a" * 100_000)
+
+    assert shown.endswith(HIDDEN)
+    assert len(shown) < 10_000
+
+
 def test_short_values_go_only_where_they_are_all_there_is() -> None:
     """Else every third word would be gone."""
     hide = hidden({"firstName": "Al"})

@@ -7,7 +7,8 @@
 -- router:early:<key>   list: events that wait until somebody knows the key, in order of acceptance
 local NOBODY = '"subject":null'
 -- As many as go on in one call: more would keep everybody else waiting.
-local MOST_AT_ONCE = 500
+local MOST_AT_ONCE = 2000
+local gone_on = 0
 local function person_key(key) return 'router:person:' .. key end
 local function early_key(key) return 'router:early:' .. key end
 
@@ -15,6 +16,9 @@ local function heard_of(key)
   local known = redis.call('GET', person_key(key))
   if known and known ~= '?' then return string.sub(known, 2) end
 end
+
+-- Whether events wait that came before and are about the same: whoever comes now stands behind them.
+local function others_wait(keys) return #keys > 0 and redis.call('EXISTS', early_key(keys[1])) == 1 end
 
 -- What is known by the first of these keys; `any`: else by the next ones.
 local function known_by(keys, any)
@@ -66,7 +70,7 @@ end
 -- Remember whom these keys are about; the first is the event's own, where `own` says so. Those who waited for one of
 -- them go on, and what they know by it, others learn from them.
 local function teach(keys, known, seconds, own)
-  local todo, at, gone = {}, 1, 0
+  local todo, at = {}, 1
   for i = 1, #keys do todo[i] = {keys[i], own and i == 1} end
   while todo[at] do
     local key, sure = unpack(todo[at])
@@ -74,16 +78,17 @@ local function teach(keys, known, seconds, own)
     remember_person(key, known, sure, seconds)
     local found = heard_of(key)
     while found do
-      if gone >= MOST_AT_ONCE then
-        -- The sweeper takes the next one, which brings the others along.
-        local next_ = redis.call('LINDEX', early_key(key), 0)
-        if next_ then redis.call('ZADD', WAITS.unidentified, 'XX', micros(now), next_) end
+      local early = redis.call('LINDEX', early_key(key), 0)
+      if not early then break end
+      local waits = redis.call('HGET', event_key(early), 'state') == 'unidentified'
+      if waits and gone_on >= MOST_AT_ONCE then
+        -- The sweeper takes it, and it brings the others along.
+        redis.call('ZADD', WAITS.unidentified, micros(now), early)
         break
       end
-      local early = redis.call('LPOP', early_key(key))
-      if not early then break end
-      if redis.call('HGET', event_key(early), 'state') == 'unidentified' then
-        gone = gone + 1
+      redis.call('LPOP', early_key(key))
+      if waits then
+        gone_on = gone_on + 1
         for _, other in ipairs(go_on(early, found)) do
           if other ~= key then todo[#todo + 1] = {other, false} end
         end
