@@ -17,7 +17,7 @@ from config import logging as logs
 from config import tested_versions
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read
-from tasks.ledger import Ledger, connect
+from tasks.ledger import Ledger, connect, ledger_of
 from tasks.queue import queue_for
 
 log: Final = structlog.get_logger("app")
@@ -75,11 +75,4 @@ def _unusable(why: str) -> str:
 
 def web_ledger(settings: Settings, timeout_s: float) -> Ledger:
     """The ledger for accepting: one try within the time-out."""
-    return Ledger(
-        connect(settings.redis_url, timeout_s=timeout_s),
-        max_waiting=settings.max_waiting,
-        dedupe_window_s=settings.dedupe_window_s,
-        lease_s=settings.lease_s,
-        correlation_wait_s=settings.correlation_wait_s,
-        correlation_ttl_s=settings.correlation_ttl_s,
-    )
+    return ledger_of(settings, connect(settings.redis_url, timeout_s=timeout_s))

@@ -43,8 +43,8 @@ class Intake:
         again, and those that were taken are known by their ids. `whole`, for few events: of the good ones all are taken
         or none.
         """
-        if isinstance(events, list) and (whole or len(events) == 1):
-            return self._take(source, events)
+        if whole or (isinstance(events, list) and len(events) == 1):
+            return self._take(source, list(events))
         return [fresh for piece in _pieces(events) for fresh in self._take(source, piece)]
 
     def _take(self, source: Source, events: Sequence[Envelope | Rejected]) -> list[bool]:

@@ -7,7 +7,7 @@ import click
 
 from config.settings import Settings, load
 from tasks.dead_letter import DeadLetters
-from tasks.ledger import Ledger, connect
+from tasks.ledger import Ledger, connect, ledger_of
 from tasks.queue import Queue, queue_for
 
 _TIMEOUT_S = 5.0
@@ -31,15 +31,7 @@ def open_connection(environ: Mapping[str, str]) -> Connection:
 
 def connection_to(settings: Settings) -> Connection:
     """The same, with settings at hand."""
-    ledger = Ledger(
-        connect(settings.redis_url, timeout_s=_TIMEOUT_S),
-        max_waiting=settings.max_waiting,
-        dedupe_window_s=settings.dedupe_window_s,
-        lease_s=settings.lease_s,
-        correlation_wait_s=settings.correlation_wait_s,
-        correlation_ttl_s=settings.correlation_ttl_s,
-        archive_events=settings.archive_events,
-    )
+    ledger = ledger_of(settings, connect(settings.redis_url, timeout_s=_TIMEOUT_S))
     if not ledger.ping():
         raise click.ClickException("Redis does not answer at the address in REDIS_URL")
     return Connection(settings, ledger, queue_for(settings, ledger), DeadLetters(ledger))

@@ -59,6 +59,7 @@ from typing import Any, Final
 import redis
 
 from config.celery_settings import QUEUE
+from config.settings import Settings
 from tasks.connection import connect as connect  # noqa: PLC0414 - where its callers look for it
 from tasks.envelope import Envelope, Rejected, decode, encode, encode_part
 from tasks.errors import InvalidEnvelope, QueueFull, QueueUnavailable
@@ -550,6 +551,28 @@ class Ledger:
             return bool(self.client.ping())
         except redis.RedisError:
             return False
+
+
+def ledger_of(settings: Settings, client: Any, *, max_waiting: int | None = None) -> Ledger:
+    """The ledger in that Redis as the settings want it; `max_waiting` in place of theirs."""
+    return Ledger(
+        client,
+        max_waiting=settings.max_waiting if max_waiting is None else max_waiting,
+        dedupe_window_s=settings.dedupe_window_s,
+        lease_s=settings.lease_s,
+        archive_events=settings.archive_events,
+        gates=GatePolicy(
+            failures=settings.breaker_failures,
+            wait_s=settings.breaker_wait_s,
+            most_wait_s=settings.breaker_most_wait_s,
+            refused_wait_s=settings.unauthorized_wait_s,
+            route_failures=settings.route_pause_failures,
+            route_ratio=settings.route_pause_ratio,
+            route_window_s=settings.route_pause_window_s,
+        ),
+        correlation_wait_s=settings.correlation_wait_s,
+        correlation_ttl_s=settings.correlation_ttl_s,
+    )
 
 
 def _nowhere(_label: str, _ids: Sequence[str]) -> None:

@@ -54,6 +54,8 @@ class Run:
 
         Raises what the destination raises. A merged request that it refuses for good is sent again, each for itself.
         """
+        if not isinstance(destination, Groups):
+            return destination.send(request)
         company, together = self._gathered(event, envelope, route, destination, request)
         if together is None:
             return destination.send(request)
@@ -68,7 +70,7 @@ class Run:
         return response
 
     def _gathered(
-        self, event: StoredEvent, envelope: Envelope, route: str, destination: Sends, request: Request
+        self, event: StoredEvent, envelope: Envelope, route: str, destination: Groups, request: Request
     ) -> tuple[Sequence[tuple[str, str, Request]], Request | None]:
         """Those that may go along, and one request for all; None when it goes alone."""
         if event.crashes:
@@ -76,7 +78,7 @@ class Run:
             self._together = False
         try:
             company = list(self._company(event, envelope, route, destination, request))
-            if company and isinstance(destination, Groups):
+            if company:
                 return company, destination.merged([request, *(each for _, _, each in company)])
         except Exception:
             # Of what lies behind, or of Redis: nothing that the first one should fail for.
@@ -84,17 +86,16 @@ class Run:
         return (), None
 
     def _company(
-        self, event: StoredEvent, envelope: Envelope, route: str, destination: Sends, request: Request
+        self, event: StoredEvent, envelope: Envelope, route: str, destination: Groups, request: Request
     ) -> Iterator[tuple[str, str, Request]]:
         """Those behind, in their order, whose request may go along: event, route, request."""
         # Only an event that is worked on for the first time is the first of a line that nobody else works on.
-        if not self._together or event.deliveries or not event.subject or not isinstance(destination, Groups):
+        if not self._together or event.deliveries or not event.subject:
             return
         key = destination.group_key(request)
         if key is None or self._to(envelope, request.destination) != [(route, request)]:
             return
-        left = destination.most - 1
-        for behind in self._ledger.behind(event, left):
+        for behind in self._ledger.behind(event, destination.most - 1):
             found = self._to(behind, request.destination)
             if found == []:
                 continue

@@ -24,7 +24,7 @@ from tasks.dead_letter import DeadLetters
 from tasks.delivery import Deliverer
 from tasks.destinations import DESTINATIONS, KEYS, Destination, destinations
 from tasks.gates import log_changes
-from tasks.ledger import GatePolicy, Ledger, connect
+from tasks.ledger import Ledger, connect, ledger_of
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
@@ -130,24 +130,7 @@ def reachable(settings: Settings, routes: routing.Routes, environ: Mapping[str, 
 def worker_ledger(settings: Settings) -> Ledger:
     """The ledger as workers and operators' commands use it: patient, and without back-pressure."""
     client = connect(settings.redis_url, timeout_s=_REDIS_TIMEOUT_S, patience_s=_REDIS_PATIENCE_S)
-    return Ledger(
-        client,
-        max_waiting=_NO_LIMIT,
-        dedupe_window_s=settings.dedupe_window_s,
-        lease_s=settings.lease_s,
-        correlation_wait_s=settings.correlation_wait_s,
-        correlation_ttl_s=settings.correlation_ttl_s,
-        archive_events=settings.archive_events,
-        gates=GatePolicy(
-            failures=settings.breaker_failures,
-            wait_s=settings.breaker_wait_s,
-            most_wait_s=settings.breaker_most_wait_s,
-            refused_wait_s=settings.unauthorized_wait_s,
-            route_failures=settings.route_pause_failures,
-            route_ratio=settings.route_pause_ratio,
-            route_window_s=settings.route_pause_window_s,
-        ),
-    )
+    return ledger_of(settings, client, max_waiting=_NO_LIMIT)
 
 
 def policy(settings: Settings) -> retry.Policy:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from tasks.action import Request
-from tasks.destinations.http import Http, Response, verdict
+from tasks.destinations.http import Http, Response, taken
 from tasks.errors import DestinationRejected
 
 _KEY_HEADER: Final = "X-XNG-AuthToken"
@@ -56,13 +56,12 @@ class ActivatePro:
         """
         body = json.dumps(request.body, separators=(",", ":")).encode()
         response = self._http.send(request.method, self._url(request), self._headers, body, self._environment)
-        error = verdict(response, time.time())
-        if error is None:
-            return response
-        if isinstance(error, DestinationRejected):
-            error = DestinationRejected(f"{error}{_what_it_says(response.body)}")
-        error.response = response
-        raise error
+        try:
+            return taken(response, time.time())
+        except DestinationRejected as error:
+            told = DestinationRejected(f"{error}{_what_it_says(response.body)}")
+            told.response = response
+            raise told from None
 
     def group_key(self, request: Request) -> Hashable | None:
         """Whose event it is; None for a request that is not one event of one user, which goes alone."""

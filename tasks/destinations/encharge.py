@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from tasks.action import Request
-from tasks.destinations.http import Http, Response, verdict
+from tasks.destinations.http import Http, Response, taken
 
 _KEY_HEADER: Final = "X-Encharge-Token"
 _SHOWN_KEY: Final = "(the key)"
@@ -43,11 +43,7 @@ class Encharge:
         response = self._http.send(
             request.method, self._url(request), self._headers_of(request), body, self._environment
         )
-        error = verdict(response, time.time())
-        if error is not None:
-            error.response = response
-            raise error
-        return response
+        return taken(response, time.time())
 
     def _headers_of(self, request: Request) -> Mapping[str, str]:
         return self._headers if request.body is None else {**self._headers, "Content-Type": "application/json"}

@@ -76,6 +76,15 @@ class _Session(requests.Session):
         """There is none."""
 
 
+def taken(response: Response, now: float) -> Response:
+    """The answer, where it says that the request was taken. Raises the error that it means, with it as `response`."""
+    error = verdict(response, now)
+    if error is None:
+        return response
+    error.response = response
+    raise error
+
+
 class Http:
     """Sends requests over a pool of connections. Safe to share between threads."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tasks.action import Request, in_utf8
 from tasks.destinations.batches import Batches
-from tasks.destinations.http import Http, Response, verdict
+from tasks.destinations.http import Http, Response, taken
 from tasks.envelope import rfc3339
 
 _SHOWN_KEY: Final = "(the key)"
@@ -60,8 +60,4 @@ class Segment:
         body = b'{"batch":[%s],"sentAt":"%s"}' % (b",".join(events), rfc3339(datetime.now(UTC)).encode())
         packed = gzip.compress(body, compresslevel=6, mtime=0)
         response = self._http.send("POST", self._address, self._headers, packed, self._environment)
-        error = verdict(response, time.time())
-        if error is not None:
-            error.response = response
-            raise error
-        return response
+        return taken(response, time.time())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tasks.action import Request
-from tasks.destinations.http import Http, Response, verdict
+from tasks.destinations.http import Http, Response, taken
 
 _HEADERS: Final = {"Content-Type": "application/json", "User-Agent": "event-router"}
 #: An id that can stand in a header and, as it has no full stop, in what is signed.
@@ -59,11 +59,7 @@ class Webhook:
             "webhook-signature": " ".join(signature(key, id_, at, content) for key in self._keys),
         }
         response = self._http.send(request.method, self._url, headers, content, self._environment)
-        error = verdict(response, self._now())
-        if error is not None:
-            error.response = response
-            raise error
-        return response
+        return taken(response, self._now())
 
 
 def signature(key: bytes, id_: str, at: str, content: bytes) -> str:

@@ -7,8 +7,7 @@ for i = 3, #ARGV do
   local id = ARGV[i]
   local due = redis.call('ZSCORE', WAITS.unidentified, id)
   if due and tonumber(due) <= now then
-    local keys = {}
-    for key in string.gmatch(redis.call('HGET', event_key(id), 'keys') or '', '%S+') do keys[#keys + 1] = key end
+    local keys = keys_of(id)
     local known = known_by(keys, true)
     if #keys > 0 then redis.call('LREM', early_key(keys[1]), 1, id) end
     go_on(id, known)

@@ -7,25 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from builders import REPOSITORY
 from conftest import Router, wait
+
+sys.path.append(str(REPOSITORY / "benchmarks"))
+import feed as feed_benchmark
 
 ROWS = 2000
 EVERY_BROKEN = 100
 EVERY_CLICKED = 20
 TOKEN = "the-token-of-the-feed"
-SOURCES = "version: 1\nsources:\n  crm: {kind: activatepro, secrets: [CRM_TOKEN]}\n"
-ROUTES = """\
-version: 1
-routes:
-  - name: clicks
-    source: crm
-    trigger: event = "Message Clicked"
-    action: track_event
-    mapping:
-      userId: {"@path": $.envelope.person.userId}
-      event: {"@path": $.event}
-      properties: {"@path": $.properties}
-"""
 IMPORT = [sys.executable, "-c", "from cli.main import main; main()", "import", "activatepro"]
 
 
@@ -42,8 +33,8 @@ def row(number: int) -> dict[str, object]:
 
 def test_killed_in_the_middle_and_started_again(make_router: Callable[..., Router], tmp_path: Path) -> None:
     """Each good row ends once, each bad one is reported once; a second run adds nothing, nor does the API."""
-    (tmp_path / "sources.yaml").write_text(SOURCES)
-    (tmp_path / "routes.yaml").write_text(ROUTES)
+    (tmp_path / "sources.yaml").write_text(feed_benchmark.SOURCES)
+    (tmp_path / "routes.yaml").write_text(feed_benchmark.ROUTES)
     rows = [json.dumps(row(number)) if number % EVERY_BROKEN else '{"id": "u' for number in range(ROWS)]
     feed = tmp_path / "event_history_20220111000000.json.zip"
     with zipfile.ZipFile(feed, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -42,20 +42,23 @@ local function enter(event, id, subject)
   return redis.call('RPUSH', line_key(subject), id) > 1 and 'lined' or 'accepted'
 end
 
--- An event that waited for somebody to know it goes on, with what is known or without. Gives its keys.
+-- The keys of an event that waits for somebody to know it.
+local function keys_of(id)
+  local keys = {}
+  for key in string.gmatch(redis.call('HGET', event_key(id), 'keys') or '', '%S+') do keys[#keys + 1] = key end
+  return keys
+end
+
+-- It goes on, with what is known or without.
 local function go_on(id, known)
   local event = event_key(id)
-  local envelope, keys = unpack(redis.call('HMGET', event, 'env', 'keys'))
   redis.call('HDEL', event, 'keys')
-  if known then redis.call('HSET', event, 'env', completed(envelope, known)) end
+  if known then redis.call('HSET', event, 'env', completed(redis.call('HGET', event, 'env'), known)) end
   if enter(event, id, known and string.match(known, '^%S*') or '') == 'lined' then
     move(id, 'lined', now)
   else
     wake(id)
   end
-  local list = {}
-  for key in string.gmatch(keys or '', '%S+') do list[#list + 1] = key end
-  return list
 end
 
 local function remember_person(key, known, own, seconds)
@@ -89,9 +92,10 @@ local function teach(keys, known, seconds, own)
       redis.call('LPOP', early_key(key))
       if waits then
         gone_on = gone_on + 1
-        for _, other in ipairs(go_on(early, found)) do
+        for _, other in ipairs(keys_of(early)) do
           if other ~= key then todo[#todo + 1] = {other, false} end
         end
+        go_on(early, found)
       end
     end
   end
