@@ -131,7 +131,7 @@ def _piece(source: Source, sha256: str, taken: Sequence[Row]) -> Piece:
                 events.append(each)
             else:
                 bad.append(Bad(row.number, row.line, row.until, each.error))
-    return Piece(taken[-1].number, list(source.ordered(events)), bad)
+    return Piece(taken[-1].number, source.wanted(events), bad)
 
 
 def _events(source: Source, row: Row, delivery: str, now: datetime) -> Sequence[Envelope | Rejected | Row]:

@@ -48,9 +48,8 @@ class Intake:
         return [fresh for piece in _pieces(events) for fresh in self._take(source, piece)]
 
     def _take(self, source: Source, events: Sequence[Envelope | Rejected]) -> list[bool]:
-        events = source.marked(events)
-        good = source.ordered([event for event in events if isinstance(event, Envelope)])
-        bad = [event for event in events if isinstance(event, Rejected)]
+        good = source.wanted([event for event in events if isinstance(event, Envelope)])
+        bad = source.refused([event for event in events if isinstance(event, Rejected)])
         # First the bad ones, which are known by what they are: what fails in between leaves no good one behind.
         buried = iter(self.reject(bad) if bad else ())
         taken = iter(self.accept(good) if good else ())

@@ -86,20 +86,19 @@ class Source:
     def _header_key(self) -> str:
         return self.secret_header.upper().replace("-", "_")
 
-    def ordered(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
-        """The envelopes as this source wants them worked: without order, none has a subject to be ordered by."""
-        if self.order:
-            return envelopes
-        return [dataclasses.replace(envelope, subject=None) for envelope in envelopes]
+    def wanted(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+        """The envelopes as this source wants them: with its keys about a person; without order, without a subject."""
+        marked = [self._marked(each) for each in envelopes] if self.personal else envelopes
+        return marked if self.order else [dataclasses.replace(each, subject=None) for each in marked]
 
-    def marked(self, events: Sequence[Envelope | Rejected]) -> Sequence[Envelope | Rejected]:
-        """The events with the keys that this source adds to those about a person."""
-        return [self._marked(event) for event in events] if self.personal else events
+    def refused(self, rejected: Sequence[Rejected]) -> Sequence[Rejected]:
+        """Events that become dead letters, with its keys about a person."""
+        if not self.personal:
+            return rejected
+        return [dataclasses.replace(each, envelope=self._marked(each.envelope)) for each in rejected]
 
-    def _marked(self, event: Envelope | Rejected) -> Envelope | Rejected:
-        if isinstance(event, Envelope):
-            return dataclasses.replace(event, personal=self.personal)
-        return dataclasses.replace(event, envelope=dataclasses.replace(event.envelope, personal=self.personal))
+    def _marked(self, envelope: Envelope) -> Envelope:
+        return dataclasses.replace(envelope, personal=self.personal)
 
     def verify(self, header: Callable[[str], str], parameter: Callable[[str], str]) -> None:
         """Let a request pass that knows one of our secrets, in any of the places where senders can put it.

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.feed import Feed, measured
-from app.feeding import Bad, Counts, Importer
+from app.feeding import Bad, Counts, Importer, pieces
 from app.source import Source
 from app.sources import activatepro
 from cli.import_report import Report
@@ -197,6 +197,14 @@ def test_memory_nearly_full_is_waited_for(tmp_path: Path, ledger: Ledger) -> Non
     )
     assert importer.run(of, of.chunks(), 0, import_.reported.extend).taken == 1
     assert import_.waited == ["Redis' memory is nearly full"] * 2
+
+
+def test_bug_rows_were_taken_without_the_keys_that_their_source_says_are_personal(tmp_path: Path) -> None:
+    """What came by the doors was marked, what was imported was not: commands and Flower showed it."""
+    source = Source("crm", activatepro.unwrap, personal=("shoeSize",))
+    (piece,) = pieces(source, "abc", iter([b'[{"id": "u1", "event": "Message Sent", "shoeSize": "43"}]']), 0, PIECE)
+
+    assert [event.personal for event in piece.events] == [("shoeSize",)]
 
 
 def test_each_source_has_a_progress_of_its_own(ledger: Ledger) -> None:
