@@ -15,7 +15,7 @@ from app import body as bodies
 from app import feed_rows
 from app.source import Refusal
 from app.sources import activatepro, encharge, segment
-from tasks import envelope, mapping, transport, trigger
+from tasks import envelope, mapping, messages, transport, trigger
 from tasks.errors import InvalidEnvelope, MappingFailed, MappingRefused, TriggerRefused
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def _feed(data: bytes) -> None:
 
 
 def _message(data: bytes) -> None:
-    json.dumps(transport.without_arguments(transport.checked(data)))
+    json.dumps(transport.without_arguments(messages.checked(data)))
 
 
 def _json(data: bytes) -> Any:
@@ -85,7 +85,7 @@ PARSERS: Final[Mapping[str, tuple[Callable[[bytes], Any], tuple[type[Exception],
     "segment": (_segment, (Refusal,)),
     "feed": (_feed, (Refusal,)),
     "envelope": (envelope.decode, (InvalidEnvelope,)),
-    "message": (_message, (transport.Unusable,)),
+    "message": (_message, (messages.Unusable,)),
 }
 
 

@@ -57,6 +57,7 @@ class Envelope:
     #: unknown learns it from those that know it. Only ids, never an address.
     correlation: Sequence[str] = ()
     personal: Sequence[str] = ()  #: keys about a person that sources.yaml adds to those that are known anyway
+    expires_at: str | None = None  #: RFC 3339 UTC; not begun by then, it is given up
     version: int = VERSION
 
     @functools.cached_property
@@ -245,10 +246,15 @@ class EnvelopeSchema(Schema):
             "router knows: shown to nobody who does not ask for it."
         },
     )
+    expires_at = fields.String(
+        allow_none=True,
+        validate=[_UTC_TIME, _real_time],
+        metadata={"description": "Not begun by then, it becomes a dead letter `expired`; RFC 3339, UTC."},
+    )
 
 
 _SCHEMA: Final = EnvelopeSchema()
-_OPTIONAL: Final = ("raw", "person", "correlation", "personal")
+_OPTIONAL: Final = ("raw", "person", "correlation", "personal", "expires_at")
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(Envelope))
 
 

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLES: list[dict[str, Any]] = json.loads((REPOSITORY / "cli/samples/encharge.json").read_text())
 EMAIL = "someone@example.com"
 GATES = GatePolicy()
-_OPTIONAL = {"raw", "person", "correlation", "personal"}
+_OPTIONAL = {"raw", "person", "correlation", "personal", "expires_at"}
 
 
 def default_routes() -> dict[str, set[str]]:

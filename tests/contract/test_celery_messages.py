@@ -18,8 +18,8 @@ from config.celery_settings import QUEUE, celery_settings
 from config.settings import load
 from tasks.envelope import Envelope
 from tasks.ledger import Ledger
+from tasks.messages import checked
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, BrokerQueue, RedisQueue, queue_for, redis_message
-from tasks.transport import checked
 
 #: What differs from message to message, or names the sender.
 OWN = {

@@ -10,8 +10,9 @@ from builders import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.messages import MOST_BYTES, Unusable, checked
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, redis_message
-from tasks.transport import MOST_BYTES, Unusable, checked, without_arguments
+from tasks.transport import without_arguments
 
 HIDDEN = {"argsrepr": "(…)", "kwargsrepr": "{…}"}
 CASES = json.loads((REPOSITORY / "tests/vectors/malformed_messages.json").read_text())["cases"]
