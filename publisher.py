@@ -76,6 +76,9 @@ def _check(task: str, arguments: Mapping[str, Any]) -> None:
 
 def _common(options: Options) -> dict[str, Any]:
     """Those options that are arguments."""
+    unknown = options.keys() - Options.__annotations__.keys()
+    if unknown:
+        raise ValueError(f"{min(unknown)}: is no option; there are: {', '.join(Options.__annotations__)}")
     found: dict[str, Any] = {}
     event_id = options.get("event_id")
     if event_id is not None:

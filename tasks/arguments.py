@@ -44,11 +44,11 @@ class Yes(fields.Boolean):
 
 
 def _like(field: fields.Field[Any], doc: str = "") -> fields.Field[Any]:
-    """A field of the envelope that nobody has to give."""
+    """A field of the envelope that nobody has to give; with words of its own, it is no event's and may be null."""
     found = copy.copy(field)
     found.required = False
     if doc:
-        found.metadata = {"description": doc}
+        found.metadata, found.allow_none = {"description": doc}, True
     return found
 
 
@@ -63,6 +63,7 @@ def _of_the_call() -> dict[str, fields.Field[Any]]:
             "Your id of the event, the task's id if not given; one seen within the dedupe window is a duplicate.",
         ),
         "reply": Yes(
+            allow_none=True,
             metadata={"description": "true writes what became of the event as the task's Celery result."},
             error_messages={"invalid": "Must be true or false."},
         ),
@@ -80,7 +81,7 @@ def _common() -> dict[str, fields.Field[Any]]:
             "The person or object that it is about: what has the same subject stays in order. Made of what names the "
             "person if not given; null = no order.",
         ),
-        "personal": _like(_ENVELOPE["personal"]),
+        "personal": _like(_ENVELOPE["personal"], "Keys whose values are about a person, beside those known anyway."),
     }
 
 

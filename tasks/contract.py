@@ -84,7 +84,8 @@ def published(call: Call, publisher: str | None, now: datetime) -> Published:
     events = [_made(frame, each) for each in found]
     reply = frame.headers.get("reply") is True or any(each.given.get("reply") is True for each in found)
     if not events:
-        return Published(publisher or frame.headers.get("publisher") or NAMELESS, [], reply)
+        named, _ = arguments.of_headers(call.kwargs)
+        return Published(publisher or named.get("publisher") or frame.headers.get("publisher") or NAMELESS, [], reply)
     first = events[0]
     return Published((first.envelope if isinstance(first, Rejected) else first).source, events, reply)
 
@@ -133,19 +134,21 @@ def _made(frame: _Frame, said: _Event) -> Envelope | Rejected:
     valid, problems = arguments.read(task, said.given)
     # Of what is no event there is nothing to say of each field.
     problems = {**(problems if said.problems != _NO_EVENT else {}), **frame.problems, **said.problems}
+    # An action's `id` is not the event's, but somebody's.
+    named = valid if task == PUBLISH_TASK else {name: valid.get(name) for name in arguments.OF_THE_CALL}
     source = _agreed(
         "publisher",
         {
             "the list that it came by": frame.owner,
-            "the argument publisher": valid.get("publisher"),
+            "the argument publisher": named.get("publisher"),
             "the header publisher": frame.headers.get("publisher"),
-            "source": valid.get("source"),
+            "source": named.get("source"),
         },
         problems,
     )
     values = _values_of_event(valid) if task == PUBLISH_TASK else _values_of_action(task, valid)
     values["source"] = source or NAMELESS
-    id_ = _own_id(frame, said, valid, problems)
+    id_ = _own_id(frame, said, named, problems)
     values["id"] = id_without_address(id_) if id_ else _id_of_task(frame.call.id, said.index)
     values.setdefault("received_at", frame.now)
     values.setdefault("occurred_at", values["received_at"])
@@ -186,7 +189,7 @@ def _values_of_action(task: str, valid: Arguments) -> Arguments:
     if "objectType" in event:
         id_ = event.get("externalId") or event.get("id")
         subject = f"object:{event['objectType']}:{id_}" if id_ else None
-    elif "id" in action.fields and event.get("id"):
+    elif event.get("id") and "id" not in action.given:  # a person's, and no message's
         subject = f"{action.system}:{event['id']}"
     values["subject"] = (subject or _subject(event) or "")[:_MOST_OF_A_SUBJECT] or None
     return values | {name: valid[name] for name in ("occurred_at", "subject", "personal") if name in valid}
@@ -197,7 +200,7 @@ def _values_of_event(valid: Arguments) -> Arguments:
     values = {"format": EVENT_FORMAT, "type": PUBLISH_TASK, "event": event}
     if "subject" not in valid:
         values["subject"] = _subject({**event, **(valid.get("person") or {})})
-    if "person" not in valid:
+    if not valid.keys() >= _WHOLE:
         values["person"] = _person(event)
     values |= {name: value for name, value in valid.items() if name not in arguments.OF_THE_CALL}
     values.setdefault("name", values["type"])
@@ -234,10 +237,10 @@ def _subject(event: Mapping[str, Any]) -> str | None:
     return f"person:{names[name].casefold() if name == 'email' else names[name]}"[:_MOST_OF_A_SUBJECT]
 
 
-def _own_id(frame: _Frame, said: _Event, valid: Arguments, problems: Problems) -> str | None:
+def _own_id(frame: _Frame, said: _Event, named: Arguments, problems: Problems) -> str | None:
     """The id that the publisher gave an event; None = none. Adds to the problems what is wrong with it."""
     header = frame.headers.get("event_id")
-    own = {"id": valid.get("id"), "the argument event_id": valid.get("event_id")}
+    own = {"id": named.get("id"), "the argument event_id": named.get("event_id")}
     if said.index is None:
         return _agreed("event_id", {**own, "the header event_id": header}, problems)
     for_all, wrong = arguments.id_of_all(said.event_id)
