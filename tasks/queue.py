@@ -10,7 +10,7 @@ import contextlib
 import json
 import uuid
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import kombu
@@ -31,6 +31,8 @@ ALIVE_TASK: Final = "router.alive"
 #: A heartbeat that nobody took for so long is dropped; there are younger ones.
 _HEARTBEAT_S: Final = 10
 _ORIGIN: Final = "event-router"
+#: What headers tell of arguments that are about somebody.
+_HIDDEN: Final = "…"
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -59,9 +61,11 @@ def task_headers(task: str, task_id: str, shadow: str | None, argsrepr: str) -> 
     }
 
 
-def redis_message(task: str, args: Sequence[Any], *, shadow: str | None, argsrepr: str) -> bytes:
+def redis_message(
+    task: str, args: Sequence[Any], *, shadow: str | None, argsrepr: str, task_id: str | None = None
+) -> bytes:
     """A task as the bytes that Celery's Redis transport keeps in the queue's list."""
-    task_id = str(uuid.uuid4())
+    task_id = task_id or str(uuid.uuid4())
     message = {
         "body": b64encode(json.dumps([args, {}, _EMBED]).encode()).decode(),
         "content-encoding": "utf-8",
@@ -93,6 +97,10 @@ class Queue(Protocol):
         """
         ...
 
+    def publish(self, task: str, calls: Mapping[str, Any]) -> None:
+        """Call a task as other teams do, once for each id, with its one argument. Raises QueueUnavailable."""
+        ...
+
     def heartbeat(self, queue: str) -> bytes:
         """A worker's message to itself for a script to push onto its queue; empty when it is on its way already.
 
@@ -108,6 +116,10 @@ class RedisQueue:
 
     def __init__(self, ledger: Ledger) -> None:
         self.accept = ledger.accept
+        self._push = ledger.push
+
+    def publish(self, task: str, calls: Mapping[str, Any]) -> None:
+        self._push(QUEUE, [_published(task, id_, argument) for id_, argument in calls.items()])
 
     def heartbeat(self, queue: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
         return redis_message(ALIVE_TASK, [], shadow=None, argsrepr="()")
@@ -129,6 +141,10 @@ class BrokerQueue:
         self._connection = kombu.Connection(broker_url, connect_timeout=0.5, transport_options=once)
         self._pool = self._connection.Pool(limit=8)
 
+    def publish(self, task: str, calls: Mapping[str, Any]) -> None:
+        for id_, argument in calls.items():
+            self._publish(QUEUE, [argument], task, None, _HIDDEN, task_id=id_)
+
     def heartbeat(self, queue: str) -> bytes:
         self._publish(queue, [], ALIVE_TASK, None, "()", expiration=_HEARTBEAT_S)
         return b""
@@ -139,9 +155,16 @@ class BrokerQueue:
             self._publish(QUEUE, [ids], ROUTE_TASK, label, _argsrepr(ids))
 
     def _publish(
-        self, queue: str, args: list[Any], task: str, shadow: str | None, argsrepr: str, **options: Any
+        self,
+        queue: str,
+        args: list[Any],
+        task: str,
+        shadow: str | None,
+        argsrepr: str,
+        task_id: str | None = None,
+        **options: Any,
     ) -> None:
-        task_id = str(uuid.uuid4())
+        task_id = task_id or str(uuid.uuid4())
         try:
             with self._pool.acquire(block=True, timeout=1) as connection, connection.Producer() as producer:
                 producer.publish(
@@ -163,6 +186,10 @@ def queue_for(settings: Settings, ledger: Ledger) -> Queue:
     if settings.broker == settings.redis_url:
         return RedisQueue(ledger)
     return BrokerQueue(ledger, settings.broker)
+
+
+def _published(task: str, task_id: str, argument: Any) -> bytes:
+    return redis_message(task, [argument], shadow=None, argsrepr=_HIDDEN, task_id=task_id)
 
 
 def _argsrepr(ids: Sequence[str]) -> str:
