@@ -152,7 +152,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
 def nearest(name: str) -> str | None:
     """The task that somebody may have meant by a name that is none's; actions' names count too."""
     known = {**{task: task for task in SCHEMAS}, **{action.name: action.task for action in ACTIONS.values()}}
-    found = difflib.get_close_matches(name[:100].lower(), known, 1)
+    found = difflib.get_close_matches(name[:100].lower(), known, 1, cutoff=0)
     return known[found[0]] if found else None
 
 

@@ -73,6 +73,12 @@ def nearest(task: str) -> str | None:
     return arguments.nearest(task)
 
 
+def publisher_of(call: Call) -> str | None:
+    """Who published it, as far as it says so; None when it does not, or not in a way that a name can be."""
+    by_name, by_header = (arguments.of_headers(places)[0].get("publisher") for places in (call.kwargs, call.headers))
+    return by_name or by_header
+
+
 def published(call: Call, publisher: str | None, now: datetime) -> Published:
     """A call of one of TASKS → its events, in their order.
 
@@ -84,8 +90,7 @@ def published(call: Call, publisher: str | None, now: datetime) -> Published:
     events = [_made(frame, each) for each in found]
     reply = frame.headers.get("reply") is True or any(each.given.get("reply") is True for each in found)
     if not events:
-        named, _ = arguments.of_headers(call.kwargs)
-        return Published(publisher or named.get("publisher") or frame.headers.get("publisher") or NAMELESS, [], reply)
+        return Published(publisher or publisher_of(call) or NAMELESS, [], reply)
     first = events[0]
     return Published((first.envelope if isinstance(first, Rejected) else first).source, events, reply)
 

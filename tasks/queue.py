@@ -62,12 +62,18 @@ def task_headers(task: str, task_id: str, shadow: str | None, argsrepr: str) -> 
 
 
 def redis_message(
-    task: str, args: Sequence[Any], *, shadow: str | None, argsrepr: str, task_id: str | None = None
+    task: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    task_id: str = "",
+    shadow: str | None,
+    argsrepr: str,
 ) -> bytes:
     """A task as the bytes that Celery's Redis transport keeps in the queue's list."""
     task_id = task_id or str(uuid.uuid4())
     message = {
-        "body": b64encode(json.dumps([args, {}, _EMBED]).encode()).decode(),
+        "body": b64encode(json.dumps([args, dict(kwargs or {}), _EMBED]).encode()).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": task_headers(task, task_id, shadow, argsrepr),
@@ -112,9 +118,8 @@ class Queue(Protocol):
 class RedisQueue:
     """Broker and ledger share one Redis: accepting is one atomic call."""
 
-    key = QUEUE
-
     def __init__(self, ledger: Ledger) -> None:
+        self.key = ledger.queue
         self.accept = ledger.accept
         self._push = ledger.push
 
