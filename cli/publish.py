@@ -17,8 +17,8 @@ from tasks import contract, routing
 from tasks.envelope import Envelope
 from tasks.errors import QueueUnavailable
 from tasks.ledger import connect, ledger_of
-from tasks.messages import MOST_BYTES, Call, Unusable
-from tasks.queue import PUBLISH_TASK, queue_for
+from tasks.messages import Call, Unusable, checked
+from tasks.queue import PUBLISH_TASK, queue_for, redis_message
 
 _TIMEOUT_S: Final = 5.0
 #: Messages in one call to Redis.
@@ -54,11 +54,12 @@ def publish(
     if task not in contract.TASKS:
         raise click.UsageError(f"there is no task {task}; the nearest is {contract.nearest(task)}")
     settings = load(environ)
-    found = [_found(number, value, task, publisher) for number, value in enumerate(values(file))]
+    named = {"publisher": publisher} if publisher else {}
+    found = [_found(number, value, task, named) for number, value in enumerate(values(file))]
     wrong = sum(each.error is not None for each in found)
     routes = _routes(settings) if dry_run else None
     if not (dry_run or wrong):
-        _send(settings, task, found)
+        _send(settings, task, found, named)
     for each in found if dry_run or not wrong else [each for each in found if each.error is not None]:
         for line in _lines(each, routes, as_json=as_json):
             click.echo(line)
@@ -72,35 +73,30 @@ def _sum(found: int, wrong: int, *, dry_run: bool) -> str:
     return f"{found} would be sent; nothing was" if dry_run else f"{found} sent"
 
 
-def _found(number: int, value: Any, task: str, publisher: str | None) -> _Found:
-    """What the router would make of one value; it is sent as it is, with the publisher's name in it."""
+def _found(number: int, value: Any, task: str, named: dict[str, str]) -> _Found:
+    """What the router would make of one value."""
     task_id = str(uuid.uuid4())
     if isinstance(value, Refusal):
         return _Found(number, task_id, None, (), value.message)
     if not isinstance(value, dict):
         return _Found(number, task_id, value, (), "must be a JSON object")
-    argument = {**value, "publisher": publisher} if publisher and "publisher" not in value else value
-    size = len(json.dumps(argument))
-    # Packed as base64 it grows by a third.
-    if size * 4 / 3 > MOST_BYTES - 4096:
-        return _Found(number, task_id, argument, (), f"too large for a message of {MOST_BYTES} bytes")
-    call = Call(task, task_id, (), argument)
     try:
-        events = contract.published(call, None, datetime.now(UTC)).events
+        checked(redis_message(task, [value], named, task_id=task_id, shadow=None, argsrepr=""))
+        events = contract.published(Call(task, task_id, [value], named), None, datetime.now(UTC)).events
     except Unusable as unusable:
-        return _Found(number, task_id, argument, (), str(unusable))
+        return _Found(number, task_id, value, (), str(unusable))
     errors = [each.error for each in events if not isinstance(each, Envelope)]
     good = [each for each in events if isinstance(each, Envelope)]
-    return _Found(number, task_id, argument, good, "; ".join(errors) if errors else None)
+    return _Found(number, task_id, value, good, "; ".join(errors) if errors else None)
 
 
-def _send(settings: Settings, task: str, found: Sequence[_Found]) -> None:
+def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[str, str]) -> None:
     queue = queue_for(settings, ledger_of(settings, connect(settings.redis_url, timeout_s=_TIMEOUT_S)))
     sent = 0
     for first in range(0, len(found), _AT_ONCE):
         some = found[first : first + _AT_ONCE]
         try:
-            queue.publish(task, {each.id: each.argument for each in some})
+            queue.publish(task, {each.id: each.argument for each in some}, named)
         except QueueUnavailable as error:
             text = f"Redis does not take them ({error}); sent so far: {sent} of {len(found)}, in the order of the file"
             raise click.ClickException(text) from error

@@ -107,7 +107,8 @@ def _of_publish(call: Call) -> Iterator[_Event]:
     if not parts:
         if not named.keys() - set(arguments.OF_THE_CALL):
             raise Unusable("invalid", "no event: events.publish takes one, several or a list, or the names of one")
-        items, named = [named], {}
+        yield _Event(named, {})
+        return
     if len(items) > MOST_EVENTS:
         raise Unusable("invalid", f"one call publishes at most {MOST_EVENTS} events")
     if len(items) == 1:

@@ -7,6 +7,7 @@ publishes it.
 """
 
 import contextlib
+import functools
 import json
 import uuid
 from base64 import b64encode
@@ -103,8 +104,11 @@ class Queue(Protocol):
         """
         ...
 
-    def publish(self, task: str, calls: Mapping[str, Any]) -> None:
-        """Call a task as other teams do, once for each id, with its one argument. Raises QueueUnavailable."""
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+        """Call a task as other teams do, once for each id: with its one argument, and those by name.
+
+        Raises QueueUnavailable.
+        """
         ...
 
     def heartbeat(self, queue: str) -> bytes:
@@ -123,8 +127,9 @@ class RedisQueue:
         self.accept = ledger.accept
         self._push = ledger.push
 
-    def publish(self, task: str, calls: Mapping[str, Any]) -> None:
-        self._push(QUEUE, [_published(task, id_, argument) for id_, argument in calls.items()])
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+        message = functools.partial(redis_message, task, kwargs=named, shadow=None, argsrepr=_HIDDEN)
+        self._push(QUEUE, [message([argument], task_id=id_) for id_, argument in calls.items()])
 
     def heartbeat(self, queue: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
         return redis_message(ALIVE_TASK, [], shadow=None, argsrepr="()")
@@ -146,9 +151,9 @@ class BrokerQueue:
         self._connection = kombu.Connection(broker_url, connect_timeout=0.5, transport_options=once)
         self._pool = self._connection.Pool(limit=8)
 
-    def publish(self, task: str, calls: Mapping[str, Any]) -> None:
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
         for id_, argument in calls.items():
-            self._publish(QUEUE, [argument], task, None, _HIDDEN, task_id=id_)
+            self._publish(QUEUE, [argument], task, None, _HIDDEN, named, task_id=id_)
 
     def heartbeat(self, queue: str) -> bytes:
         self._publish(queue, [], ALIVE_TASK, None, "()", expiration=_HEARTBEAT_S)
@@ -166,14 +171,15 @@ class BrokerQueue:
         task: str,
         shadow: str | None,
         argsrepr: str,
-        task_id: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str = "",
         **options: Any,
     ) -> None:
         task_id = task_id or str(uuid.uuid4())
         try:
             with self._pool.acquire(block=True, timeout=1) as connection, connection.Producer() as producer:
                 producer.publish(
-                    [args, {}, _EMBED],
+                    [args, dict(kwargs or {}), _EMBED],
                     routing_key=queue,
                     serializer="json",
                     headers=task_headers(task, task_id, shadow, argsrepr),
@@ -191,10 +197,6 @@ def queue_for(settings: Settings, ledger: Ledger) -> Queue:
     if settings.broker == settings.redis_url:
         return RedisQueue(ledger)
     return BrokerQueue(ledger, settings.broker)
-
-
-def _published(task: str, task_id: str, argument: Any) -> bytes:
-    return redis_message(task, [argument], shadow=None, argsrepr=_HIDDEN, task_id=task_id)
 
 
 def _argsrepr(ids: Sequence[str]) -> str:
