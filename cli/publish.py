@@ -40,11 +40,18 @@ class _Found:
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--task", default=PUBLISH_TASK, show_default=True, help="Task to call, once for each value of the file.")
 @click.option("--publisher", help="Your name; shown as the source of the events.")
+@click.option("--prefix", default="", help="What the keys of your own Redis user begin with, such as billing:.")
 @click.option("--dry-run", is_flag=True, help="Say what would become of each, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: an object a line.")
 @click.pass_obj
 def publish(
-    environ: dict[str, str], file: BinaryIO, task: str, publisher: str | None, dry_run: bool, as_json: bool
+    environ: dict[str, str],
+    file: BinaryIO,
+    task: str,
+    publisher: str | None,
+    prefix: str,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Publish the events, or the arguments of a task, in FILE (JSON: one, a list, or one a line; - = standard input).
 
@@ -59,7 +66,7 @@ def publish(
     wrong = sum(each.error is not None for each in found)
     routes = _routes(settings) if dry_run else None
     if not (dry_run or wrong):
-        _send(settings, task, found, named)
+        _send(settings, task, found, named, prefix)
     for each in found if dry_run or not wrong else [each for each in found if each.error is not None]:
         for line in _lines(each, routes, as_json=as_json):
             click.echo(line)
@@ -90,13 +97,13 @@ def _found(number: int, value: Any, task: str, named: dict[str, str]) -> _Found:
     return _Found(number, task_id, value, good, "; ".join(errors) if errors else None)
 
 
-def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[str, str]) -> None:
+def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[str, str], prefix: str) -> None:
     queue = queue_for(settings, ledger_of(settings, connect(settings.redis_url, timeout_s=_TIMEOUT_S)))
     sent = 0
     for first in range(0, len(found), _AT_ONCE):
         some = found[first : first + _AT_ONCE]
         try:
-            queue.publish(task, {each.id: each.argument for each in some}, named)
+            queue.publish(task, {each.id: each.argument for each in some}, named, prefix)
         except QueueUnavailable as error:
             text = f"Redis does not take them ({error}); sent so far: {sent} of {len(found)}, in the order of the file"
             raise click.ClickException(text) from error
