@@ -91,6 +91,7 @@ def test_values_by_position(task: str) -> None:
     assert only(called(task, *args)).event == GOOD[task]
     first, *rest = args
     assert only(called(task, first, **dict(zip(names[1:], rest, strict=True)))).event == GOOD[task]
+    assert only(called(task, *[None for _ in names], **GOOD[task])).event == GOOD[task]
 
 
 def test_no_name_means_two_things() -> None:
@@ -243,6 +244,20 @@ def test_whole_envelopes_under_any_name(name: str) -> None:
 
     assert only(called("events.publish", **{name: data})) == load(data)
     assert only(called("events.publish", **{name: [data]})) == load(data)
+
+
+def test_a_whole_envelope_may_be_what_happened() -> None:
+    """An event that says its type has its event in `event`, whatever that looks like."""
+    assert only(called("events.publish", type="kept", event=envelope_data())).event == envelope_data()
+
+
+def test_what_cannot_be_kept_names_nobody() -> None:
+    """Without its event nobody knows what in its name is about a person; all of it is in what came."""
+    given = {"type": "tag-jane-roe", "event": {"user": {"firstName": "jane", "lastName": "roe"}, "n": float("inf")}}
+    found = wrong(called("events.publish", given)).envelope
+
+    assert (found.type, found.name, found.event) == ("events.publish", "events.publish", {})
+    assert found.raw == {**given, "event": {**given["event"], "n": "Infinity"}}
 
 
 @pytest.mark.parametrize("name", ["events", None])
