@@ -86,9 +86,14 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, routing.Routes]
     values, problems = read(environ)
     problems += tested_versions.problems()
     routes = routing.Routes(())
-    if "routes_file" in values and "sources_file" in values:
+    if values.keys() >= {"routes_file", "sources_file", "publishers_file"}:
+        known = None  # then routes are checked as far as they can be
         try:
-            routes = routing.load(values["routes_file"], routing.source_names(values["sources_file"]))
+            known = routing.names(values["sources_file"], values["publishers_file"])
+        except ConfigurationRefused as refused:
+            problems += refused.problems
+        try:
+            routes = routing.load(values["routes_file"], known)
         except ConfigurationRefused as refused:
             problems += refused.problems
     problems += _missing_keys(values, routes) + webhooks.signing_keys(routes.webhooks, environ)[1]
