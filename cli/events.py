@@ -32,6 +32,7 @@ class Place:
     ahead: int | None = None  #: events of its subject that go before it
     line: int | None = None  #: events in its subject's line, itself among them
     over_quota: bool = False  #: it is scheduled because its publisher sent more than its quota
+    lanes: Mapping[str, int] = dataclasses.field(default_factory=dict)  #: route → earlier deliveries that hold it back
 
 
 @click.group()
@@ -59,25 +60,39 @@ def show(environ: dict[str, str], id: str, as_json: bool, reveal: bool) -> None:
 
 def _unknown(connection: Connection, id_: str) -> str:
     return (
-        f"no event {without_addresses(id_)} is known: it was never accepted, or its message has not been taken yet, or it "
-        f"ended more than {connection.settings.dedupe_window_s} s ago (DEDUPE_WINDOW_S), for which ids are remembered; "
+        f"no event {without_addresses(id_)} is known: it was never accepted, or its message has not been taken yet, "
+        f"or it ended more than {connection.settings.dedupe_window_s} s ago (DEDUPE_WINDOW_S), for which ids are remembered; "
         "messages that could not become an event are in `event-router dead list`"
     )
 
 
 def _place(ledger: Ledger, event: StoredEvent) -> Place:
     """What the ledger says of where an event waits, in one round trip."""
+    line = f"router:line:{event.subject}"
+    held = [
+        (route, f"router:lane:{destination}:{event.subject}")
+        for route, each in event.deliveries.items()
+        if each.state == "held"
+        for destination in each.order.partition(":")[2].split(",")
+    ]
     pipe = ledger.client.pipeline(transaction=False)
     pipe.zscore(f"router:{event.state}", event.id)
     pipe.hget(event_key(event.id), "quota")
-    line = f"router:line:{event.subject}"
     pipe.lpos(line, event.id)
     pipe.llen(line)
-    score, quota, ahead, length = pipe.execute()
-    until = _time(score) if event.state in _UNTIL and score else None
-    if not event.subject or ahead is None:
-        return Place(until, over_quota=quota is not None)
-    return Place(until, ahead, length, quota is not None)
+    for route, lane in held:
+        pipe.lpos(lane, f"{event.id}:{route}")
+    score, quota, ahead, length, *found = pipe.execute()
+    lanes: dict[str, int] = {}
+    for (route, _), before in zip(held, found, strict=True):
+        lanes[route] = max(lanes.get(route, 0), before or 0)
+    return Place(
+        until=_time(score) if event.state in _UNTIL and score else None,
+        ahead=ahead,
+        line=None if ahead is None else length,
+        over_quota=quota is not None,
+        lanes=lanes,
+    )
 
 
 def _told(event: StoredEvent, place: Place, cover: Cover | None) -> dict[str, Any]:
@@ -95,23 +110,26 @@ def _told(event: StoredEvent, place: Place, cover: Cover | None) -> dict[str, An
         "ended_at": _time(event.ended_at) if event.ended_at else None,
         "expires_at": envelope.get("expires_at") if isinstance(envelope, dict) else None,
         "crashes": event.crashes,
-        **dataclasses.asdict(place),
+        **{name: value for name, value in vars(place).items() if name != "lanes"},
         "deliveries": [
-            _delivery(
-                event.id, route, each, cover.failure(envelope, each.record) if cover else each.record.get("error")
-            )
+            _delivery(event.id, route, each, place.lanes.get(route), _error(envelope, each, cover))
             for route, each in event.deliveries.items()
         ],
         "envelope": shown,
     }
 
 
-def _delivery(event_id: str, route: str, delivery: Delivery, error: str | None) -> dict[str, Any]:
+def _error(envelope: Any, delivery: Delivery, cover: Cover | None) -> str | None:
+    return cover.failure(envelope, delivery.record) if cover else delivery.record.get("error")
+
+
+def _delivery(event_id: str, route: str, delivery: Delivery, ahead: int | None, error: str | None) -> dict[str, Any]:
     attempts = list(delivery.record.get("attempts", ()))
     last = attempts[-1] if attempts else {}
     return {
         "route": route,
         "state": delivery.state,
+        "ahead": ahead,
         "gate": delivery.gate,
         "due_at": _time(delivery.due_at) if delivery.due_at else None,
         "attempts": attempts,
@@ -142,7 +160,11 @@ def _text(found: Mapping[str, Any]) -> str:
 
 
 def _row(each: Mapping[str, Any]) -> tuple[object, ...]:
-    state = f"{each['state']} at {each['gate']}" if each["gate"] else each["state"]
+    state = each["state"]
+    if each["gate"]:
+        state += f" at {each['gate']}"
+    if each["ahead"]:
+        state += f" behind {each['ahead']}"
     cells = (each["due_at"], each["reason"], each["error"], each["dead_letter"])
     return (each["route"], state, len(each["attempts"]), *(cell or "" for cell in cells))
 

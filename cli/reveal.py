@@ -54,10 +54,11 @@ class Cover:
         """An event's envelope, parsed."""
         return _without(envelope, self._hiding(envelope if isinstance(envelope, dict) else {})[0])
 
-    def failure(self, envelope: Any, record: Mapping[str, Any]) -> Any:
+    def failure(self, envelope: Any, record: Mapping[str, Any]) -> str | None:
         """The error text of a delivery's record."""
         known = envelope if isinstance(envelope, dict) else {}
-        return self._hiding(known, record.get("request"))[1].data(record.get("error"))
+        error = record.get("error")
+        return error and self._hiding(known, record.get("request"))[1].text(error)
 
     def outcome(self, envelope: Envelope, outcome: Outcome) -> Outcome:
         """What a route would do with an event."""

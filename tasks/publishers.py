@@ -65,7 +65,7 @@ class Publishers:
 
     @property
     def reserved(self) -> frozenset[str]:
-        """Names that nobody may claim on the list of all: those who have them prove it by a secret, or by their list."""
+        """Names that nobody may claim on the list of all: who has them proves it by a secret, or by a list."""
         return self.sources | {each.name for each in self.known.values() if each.prefix}
 
 
