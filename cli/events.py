@@ -59,10 +59,11 @@ def show(environ: dict[str, str], id: str, as_json: bool, reveal: bool) -> None:
 
 
 def _unknown(connection: Connection, id_: str) -> str:
+    window = f"{connection.settings.dedupe_window_s} s (DEDUPE_WINDOW_S)"
     return (
-        f"no event {without_addresses(id_)} is known: it was never accepted, or its message has not been taken yet, "
-        f"or it ended more than {connection.settings.dedupe_window_s} s ago (DEDUPE_WINDOW_S), for which ids are remembered; "
-        "messages that could not become an event are in `event-router dead list`"
+        f"no event {without_addresses(id_)} is known: it was never accepted, its message has not been taken yet, or it "
+        f"ended more than {window} ago, for which ids are remembered; messages that could not become an event are in "
+        "`event-router dead list`"
     )
 
 

@@ -88,7 +88,7 @@ class _EntrySchema(Schema):
 
 class _FileSchema(Schema):
     version = fields.Integer(required=True, strict=True, validate=validate.Equal(1))
-    publishers = fields.Dict(keys=fields.String(validate=_NAME), values=fields.Raw(), allow_none=True)
+    publishers = fields.Dict(keys=fields.String(validate=_NAME), values=fields.Raw(allow_none=True), allow_none=True)
 
 
 def load(path: Path, sources: Iterable[str] = ()) -> Publishers:
