@@ -55,7 +55,7 @@ def test_good(tmp_path: Path) -> None:
 
 
 def test_names_that_are_somebodys(tmp_path: Path) -> None:
-    """On the list of all, nobody goes by the name of a source with a secret, or of a publisher with a list of its own."""
+    """On the list of all, nobody goes by the name of a source with a secret, or of a publisher with its own list."""
     assert load(write(tmp_path, FILE), ["encharge"]).reserved == {"encharge", "billing", "crm"}
     assert Publishers().reserved == frozenset()
 
@@ -140,7 +140,9 @@ def test_routes_name_publishers(tmp_path: Path) -> None:
     assert routes.routes[0].sources == {"billing", "shop"}
 
     write(tmp_path, FILE.replace("shop", "store"))
-    with pytest.raises(ConfigurationRefused, match=r"routes.0.source: no source of the name shop in the sources file, and"):
+    with pytest.raises(
+        ConfigurationRefused, match=r"routes.0.source: no source of the name shop in the sources file, and"
+    ):
         worker.configuration(environ(tmp_path))
 
 
