@@ -1,9 +1,10 @@
-"""event-router events: where one event is, and what became of it."""
+"""event-router events: where an event is, what became of it, and what waits."""
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 import click
@@ -12,7 +13,7 @@ from cli.connection import Connection, open_connection
 from cli.reveal import Cover, reveal_option
 from cli.table import table
 from tasks.envelope import id_without_address, rfc3339, without_addresses
-from tasks.ledger import Delivery, Ledger, StoredEvent, event_key
+from tasks.ledger import WAITING, Delivery, Ledger, StoredEvent, event_key
 
 #: State → what happens at the time that stands beside the event's id in the sorted set of that state.
 _UNTIL: Final = {
@@ -21,6 +22,9 @@ _UNTIL: Final = {
     "retrying": "is due at",
     "running": "its lease ends at",
 }
+_PLACES: Final = {key.removeprefix("router:"): key for key in WAITING}
+_PAGE: Final = 200
+_COLUMNS: Final = ("time", "state", "source", "event", "id")
 _HEADER: Final = ("route", "state", "attempts", "next", "reason", "error", "dead letter")
 
 
@@ -37,7 +41,7 @@ class Place:
 
 @click.group()
 def events() -> None:
-    """Single events: state, deliveries, what they wait for."""
+    """Single events: where they are, what they wait for, what became of them."""
 
 
 @events.command()
@@ -54,8 +58,36 @@ def show(environ: dict[str, str], id: str, as_json: bool, reveal: bool) -> None:
     event = connection.ledger.event(id) or connection.ledger.event(id_without_address(id))
     if event is None:
         raise click.ClickException(_unknown(connection, id))
-    found = _told(event, _place(connection.ledger, event), None if reveal else Cover(connection.settings))
-    click.echo(json.dumps(found) if as_json else _text(found))
+    found = told(connection.ledger, event, None if reveal else Cover(connection.settings))
+    click.echo(json.dumps(found) if as_json else text(found))
+
+
+@events.command("list")
+@click.option("--state", type=click.Choice(sorted(_PLACES)), help="Only those that wait so.")
+@click.option("--source", help="Only those of this source, or publisher.")
+@click.option("--limit", default=100, show_default=True, help="Show at most so many.")
+@click.option("--json", "as_json", is_flag=True, help="For programs: one object a line.")
+@click.pass_obj
+def list_(environ: dict[str, str], state: str | None, source: str | None, limit: int, as_json: bool) -> None:
+    """List events that have not ended, state by state; those of which something is next come first."""
+    found = islice(waiting(open_connection(environ).ledger, state, source), limit)
+    rows = [(_time(score), each.state, each.source, each.label, each.id) for score, each in found]
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(dict(zip(_COLUMNS, row, strict=True))))
+        return
+    click.echo(table(_COLUMNS, rows))
+
+
+def waiting(ledger: Ledger, state: str | None = None, source: str | None = None) -> Iterator[tuple[float, StoredEvent]]:
+    """The events that have not ended, with their time in the sorted set of their state."""
+    for key in WAITING if state is None else [_PLACES[state]]:
+        start = 0
+        while page := ledger.client.zrange(key, start, start + _PAGE - 1, withscores=True):
+            for each, (_, score) in zip(ledger.events([id_.decode() for id_, _ in page]), page, strict=True):
+                if each is not None and source in {None, each.source}:
+                    yield score, each
+            start += _PAGE
 
 
 def _unknown(connection: Connection, id_: str) -> str:
@@ -96,11 +128,13 @@ def _place(ledger: Ledger, event: StoredEvent) -> Place:
     )
 
 
-def _told(event: StoredEvent, place: Place, cover: Cover | None) -> dict[str, Any]:
+def told(ledger: Ledger, event: StoredEvent, cover: Cover | None) -> dict[str, Any]:
     """Everything that may be said of an event; people's data only without a cover."""
+    place = _place(ledger, event)
     envelope = _parsed(event.envelope)
     shown = cover.event(envelope) if cover else envelope
-    type_ = shown["type"] if isinstance(shown, dict) and "type" in shown else without_addresses(event.type)
+    # A type may hold what its event says of a person; without the event nobody can tell.
+    type_ = shown.get("type") if isinstance(shown, dict) else None
     return {
         "id": event.id,
         "label": event.label,
@@ -140,7 +174,7 @@ def _delivery(event_id: str, route: str, delivery: Delivery, ahead: int | None, 
     }
 
 
-def _text(found: Mapping[str, Any]) -> str:
+def text(found: Mapping[str, Any]) -> str:
     """For people."""
     state = found["state"]
     if found["until"]:
