@@ -25,7 +25,7 @@ _UNTIL: Final = {
 _PLACES: Final = {key.removeprefix("router:"): key for key in WAITING}
 _PAGE: Final = 200
 _COLUMNS: Final = ("time", "state", "source", "event", "id")
-_HEADER: Final = ("route", "state", "attempts", "next", "reason", "error", "dead letter")
+_HEADER: Final = ("route", "state", "attempts", "next", "reason", "dead letter")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +189,7 @@ def text(found: Mapping[str, Any]) -> str:
     parts = ["".join(f"{name:<9} {value}\n" for name, value in lines if value)]
     if found["deliveries"]:
         parts.append(table(_HEADER, [_row(each) for each in found["deliveries"]]) + "\n")
+    parts += [f"{each['route']}: {each['error']}\n" for each in found["deliveries"] if each["error"]]
     if found["envelope"] is not None:
         parts.append(json.dumps(found["envelope"], indent=2, ensure_ascii=False))
     return "\n".join(parts).rstrip("\n")
@@ -200,7 +201,7 @@ def _row(each: Mapping[str, Any]) -> tuple[object, ...]:
         state += f" at {each['gate']}"
     if each["ahead"]:
         state += f" behind {each['ahead']}"
-    cells = (each["due_at"], each["reason"], each["error"], each["dead_letter"])
+    cells = (each["due_at"], each["reason"], each["dead_letter"])
     return (each["route"], state, len(each["attempts"]), *(cell or "" for cell in cells))
 
 

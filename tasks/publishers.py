@@ -68,6 +68,14 @@ class Publishers:
         """Names that nobody may claim on the list of all: who has them proves it by a secret, or by a list."""
         return self.sources | {each.name for each in self.known.values() if each.prefix}
 
+    def refused(self, name: str, owner: str | None) -> str | None:
+        """Why a message cannot be of the publisher that it names, or None; `owner` is whose list it lay in."""
+        if owner is not None:
+            return None if name == owner else f"publisher: the list is that of {owner}"
+        if name in self.sources:
+            return f"publisher: {name} is a source, which sends over HTTP"
+        return f"publisher: {name} has a list of its own" if name in self.reserved else None
+
 
 def keys_of(list_: str) -> tuple[str, ...]:
     """The keys in which stock kombu keeps a list, the most urgent first."""

@@ -1,11 +1,14 @@
 """Publishers out of their file: what is right, what is wrong, and where."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import REPOSITORY
+from click.testing import CliRunner
 
+from cli.main import main
 from config.problems import ConfigurationRefused
 from tasks import publishers, routing, worker
 from tasks.publishers import Publisher, Publishers, load
@@ -56,8 +59,28 @@ def test_good(tmp_path: Path) -> None:
 
 def test_names_that_are_somebodys(tmp_path: Path) -> None:
     """On the list of all, nobody goes by the name of a source with a secret, or of a publisher with its own list."""
-    assert load(write(tmp_path, FILE), ["encharge"]).reserved == {"encharge", "billing", "crm"}
+    found = load(write(tmp_path, FILE), ["encharge"])
+    assert found.reserved == {"encharge", "billing", "crm"}
     assert Publishers().reserved == frozenset()
+
+    assert found.refused("shop", None) is found.refused("anybody", None) is found.refused("billing", "billing") is None
+    assert found.refused("billing", None) == "publisher: billing has a list of its own"
+    assert found.refused("encharge", None) == "publisher: encharge is a source, which sends over HTTP"
+    assert found.refused("shop", "billing") == "publisher: the list is that of billing"
+
+
+def test_check_shows_them(tmp_path: Path) -> None:
+    """Quotas, and lists with whose they are; what lies there only Redis knows."""
+    write(tmp_path, FILE)
+    files = {**environ(tmp_path), "ROUTES_FILE": "", "ENCHARGE_WEBHOOK_SECRET": "x", "SPOOL_MAX_BYTES": "0"}
+    people = CliRunner().invoke(main, ["check", "--offline"], env=files)
+    programs = json.loads(CliRunner().invoke(main, ["check", "--offline", "--json"], env=files).stdout)
+
+    assert "publisher billing: 50 events a second, 200 at once\n" in people.stdout
+    assert "publisher crm: no quota\n" in people.stdout
+    assert "list events: of everybody\nlist billing:events: of billing\n" in people.stdout
+    assert programs["publishers"][1] == {"name": "shop", "prefix": "", "per_second": 0.5, "burst": 1}
+    assert programs["lists"][1] == {"list": "billing:events", "publisher": "billing", "messages": None}
 
 
 @pytest.mark.parametrize("text", ["version: 1\n", "version: 1\npublishers:\n", "version: 1\npublishers: {}\n"])
