@@ -183,6 +183,9 @@ def test_the_router_runs_with_the_least_rights(guarded: Guarded, make_router: Ca
     router.environ["REDIS_URL"] = guarded.url("operator")
     assert "encharge" in router.command("ledger")
     router.command("dead", "list")
+    router.command("events", "list")
+    assert json.loads(router.command("events", "show", "p-1", "--json"))["source"] == "billing"
+    router.command("events", "show", "p-2", status=1)
     assert denied(guarded) == []
 
 
