@@ -9,6 +9,7 @@ other list proves by it who it is.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,9 +24,9 @@ from config.yaml_file import YamlFile, read
 #: Who publishes without saying who it is.
 NAMELESS: Final = "published"
 
-#: kombu keeps a list in several keys: what is less urgent has its step behind the name (its `sep` and `priority_steps`,
-#: https://github.com/celery/kombu/blob/main/kombu/transport/redis.py).
-_STEPS: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+#: kombu keeps a list in several keys, with the step of their priority behind the name; stock kombu knows 3, 6 and 9:
+#: https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities
+STEPS: Final = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 _MOST_PER_SECOND: Final = 100_000
 _NAME: Final = validate.Regexp(r"^[a-z0-9][a-z0-9_-]{0,63}$(?!\n)", error="Only a-z, 0-9, _ and -, at most 64.")
 #: The workers' Redis user reads whatever is called `…:events`; what begins like a key of ours or kombu's is not theirs.
@@ -63,23 +64,15 @@ class Publishers:
         own = {f"{each.prefix}{QUEUE}": each.name for each in self.known.values() if each.prefix}
         return {QUEUE: None, **own}
 
-    @property
+    @functools.cached_property
     def reserved(self) -> frozenset[str]:
         """Names that nobody may claim on the list of all: who has them proves it by a secret, or by a list."""
         return self.sources | {each.name for each in self.known.values() if each.prefix}
 
-    def refused(self, name: str, owner: str | None) -> str | None:
-        """Why a message cannot be of the publisher that it names, or None; `owner` is whose list it lay in."""
-        if owner is not None:
-            return None if name == owner else f"publisher: the list is that of {owner}"
-        if name in self.sources:
-            return f"publisher: {name} is a source, which sends over HTTP"
-        return f"publisher: {name} has a list of its own" if name in self.reserved else None
-
 
 def keys_of(list_: str) -> tuple[str, ...]:
-    """The keys in which stock kombu keeps a list, the most urgent first."""
-    return tuple(f"{list_}{step}" for step in _STEPS)
+    """The keys in which kombu keeps a list, the most urgent first."""
+    return tuple(f"{list_}{step}" for step in STEPS)
 
 
 class _QuotaSchema(Schema):
