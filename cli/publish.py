@@ -112,15 +112,10 @@ def _lines(found: _Found, routes: routing.Routes | None, *, as_json: bool) -> It
         wrong = {"number": found.number, "error": found.error}
         yield json.dumps(wrong) if as_json else f"{found.number}: wrong: {found.error}"
     for event in found.events:
-        ways = None if routes is None else _ways(event, routes)
+        ways = None if routes is None else [route.name for route in routes.match(event)]
         told = {"number": found.number, "id": event.id, "source": event.source}
         if as_json:
             yield json.dumps(told if ways is None else {**told, "routes": ways})
         else:
             along = "" if ways is None else f"  → {', '.join(ways) or 'no route: filtered'}"
             yield f"{found.number}: {event.id}  {event.shown}{along}"
-
-
-def _ways(event: Envelope, routes: routing.Routes) -> list[str]:
-    """The routes it would go along; an action's event goes along its own and no other."""
-    return [event.type] if event.format == contract.TASK_FORMAT else [route.name for route in routes.match(event)]

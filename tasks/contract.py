@@ -13,15 +13,13 @@ from typing import Any, Final
 
 from tasks import arguments
 from tasks.arguments import Arguments, Problems
-from tasks.envelope import PERSON_IDS, RESERVED, Envelope, Rejected, encode, id_without_address, rfc3339, utc
+from tasks.envelope import PERSON_IDS, RESERVED, TASK, Envelope, Rejected, encode, id_without_address, rfc3339, utc
 from tasks.messages import Call, Unusable
 from tasks.publishers import NAMELESS
 from tasks.queue import PUBLISH_TASK
 
 #: The names of all tasks that may be published.
 TASKS: Final = frozenset(arguments.SCHEMAS)
-#: The format of the events of actions' tasks; their type and name are the task's.
-TASK_FORMAT: Final = "task"
 #: The format of events for the routes that name no other.
 EVENT_FORMAT: Final = "published"
 #: Events of one call. A bad one becomes a dead letter, and 1 MiB holds a third of a million of {}.
@@ -196,7 +194,7 @@ def _rejected(task: str, values: Arguments, given: Arguments, problems: Problems
 def _values_of_action(task: str, valid: Arguments) -> Arguments:
     action = arguments.TASK_ACTIONS[task]
     event = {name: valid[name] for name in action.fields if valid.get(name) is not None}
-    values = {"format": TASK_FORMAT, "type": task, "name": task, "event": event, "person": _person(event)}
+    values = {"format": TASK, "type": task, "name": task, "event": event, "person": _person(event)}
     subject = None
     if "objectType" in event:
         id_ = event.get("externalId") or event.get("id")
