@@ -29,6 +29,7 @@ def pages() -> dict[str, str]:
         "reference.md",
         "vocabulary.md",
         "contract/asyncapi.yaml",
+        "publishing.md",
         "../publisher.py",
         *(f"contract/v1/{task}.schema.json" for task in TASKS),
     ],
