@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -316,6 +317,22 @@ def test_a_publisher_waits_for_its_result(plain: Guarded) -> None:
         plain.client("publisher").get(f"celery-task-meta-{sent.id}")
     with pytest.raises(redis.exceptions.NoPermissionError):
         plain.client("publisher-replies").execute_command("PSUBSCRIBE", "celery-task-meta-*")
+
+
+def test_the_user_that_the_page_makes(plain: Guarded) -> None:
+    """The command of docs/security.md makes the user of the file, for a team of another name."""
+    page = (REPOSITORY / "docs/security.md").read_text()
+    (made,) = re.findall(r"^    redis-cli (ACL SETUSER billing(?:.*\\\n)*.*)$", page, re.MULTILINE)
+    admin = plain.client("admin")
+    before = admin.acl_getuser("billing")
+    words = shlex.split(made.replace("\\\n", " ").replace("billing", "crm").replace("PASSWORD", "crm-secret"))
+    admin.execute_command(*words)
+
+    crm = admin.acl_getuser("crm")
+    assert str(crm["selectors"]).replace("crm:", "billing:") == str(before["selectors"])
+    assert [crm[name] for name in ("commands", "categories", "keys", "channels", "flags")] == [
+        before[name] for name in ("commands", "categories", "keys", "channels", "flags")
+    ]
 
 
 REFUSED: tuple[Sequence[str | int], ...] = (
