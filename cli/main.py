@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "demo": ("demo", "demo"),
     "destination": ("gates", "destination"),
     "eval": ("evaluate", "evaluate"),
+    "events": ("events", "events"),
     "explain": ("explain", "explain"),
     "import": ("importing", "importing"),
     "kinesis": ("kinesis", "kinesis"),

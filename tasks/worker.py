@@ -18,7 +18,7 @@ from config import tested_versions
 from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read, variable_of
-from tasks import lifecycle, retry, routing, webhooks
+from tasks import lifecycle, publishers, retry, routing, webhooks
 from tasks.attempt import World
 from tasks.contract import TASKS
 from tasks.dead_letter import DeadLetters
@@ -28,7 +28,6 @@ from tasks.door import Door
 from tasks.gates import log_changes
 from tasks.ledger import Ledger, connect, ledger_of
 from tasks.messages import Call
-from tasks.publishers import Publishers
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
@@ -77,7 +76,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     )
     door = Door(
         ledger=ledger,
-        publishers=Publishers(),
+        publishers=publishers.load(settings.publishers_file, routing.source_names(settings.sources_file)),
         name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
         threads=settings.worker_concurrency,
         result_ttl_s=settings.result_ttl_s,
@@ -100,9 +99,14 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, routing.Routes]
     values, problems = read(environ)
     problems += tested_versions.problems()
     routes = routing.Routes(())
-    if "routes_file" in values and "sources_file" in values:
+    if values.keys() >= {"routes_file", "sources_file", "publishers_file"}:
+        known = None  # then routes are checked as far as they can be
         try:
-            routes = routing.load(values["routes_file"], routing.source_names(values["sources_file"]))
+            known = routing.names(values["sources_file"], values["publishers_file"])
+        except ConfigurationRefused as refused:
+            problems += refused.problems
+        try:
+            routes = routing.load(values["routes_file"], known)
         except ConfigurationRefused as refused:
             problems += refused.problems
     problems += _missing_keys(values, routes) + webhooks.signing_keys(routes.webhooks, environ)[1]

@@ -222,7 +222,9 @@ def told_by_commands(router: Router, *more: str) -> dict[str, str]:
     both += [("explain", "--last", "100", "--diff", "config/routes.yaml", *more)]
     if not more:
         both += [("ledger",), ("ledger", "verify"), ("workers",), ("destination", "show"), ("route", "show")]
-        both += [("check",), ("dead", "replay", "--all")]
+        both += [("check",), ("dead", "replay", "--all"), ("events", "list")]
+        dead = {id_.rpartition(":")[0] for id_ in letters if not id_.startswith(RESERVED)}
+        both += [("events", "show", id_) for id_ in dead]
     texts = {" ".join(args): run(*args) for args in (*both, *(("dead", "show", id_, *more) for id_ in letters))}
     return texts | {f"{' '.join(args)} --json": run(*args, "--json") for args in both}
 
