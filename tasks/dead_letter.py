@@ -155,10 +155,12 @@ def bury(ledger: Ledger, event: StoredEvent, waiting: Mapping[str, Delivery], fa
 
     `failure` is what the dead letters say beside what is known of each delivery: reason, error, …
     """
+    reason = failure["reason"]
     results = [
-        Result(name, "dead", {**delivery.record, **failure}, order=delivery.order) for name, delivery in waiting.items()
+        Result(name, "dead", {**delivery.record, **failure}, order=delivery.order, reason=reason)
+        for name, delivery in waiting.items()
     ]
-    results = results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure})]
+    results = results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure}, reason=reason)]
     ledger.settle(event, results)
     for result in results:
         log_put(event, result)
@@ -178,7 +180,7 @@ def log_put(event: StoredEvent, result: Result) -> None:
 def quarantine(client: Any, raw: bytes, reason: str, error: str, label: str = "") -> None:
     """Keep a message, byte for byte, that cannot become an event, through any client of the ledger's Redis."""
     id_ = str(uuid.uuid4())
-    keys = (QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS)
+    keys = (QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS, "router:metrics")
     client.eval(_KEEP, len(keys), *keys, id_, raw, reason, error, label, MESSAGES)
 
 

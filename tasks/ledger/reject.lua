@@ -12,6 +12,8 @@ for i = 1, events do
       'label', ARGV[at + 1], 'type', ARGV[at + 2], 'env', ARGV[at + 3], 's:-', 'dead', 'd:-', ARGV[at + 4])
     redis.call('ZADD', DEAD, micros(now), ARGV[at] .. ':-')
     new = new + 1
+    measure('source_dead_letters_total', source, reason_in(ARGV[at + 4]))
+    measure('route_dead_letters_total', '-', '-', reason_in(ARGV[at + 4]))
   end
 end
 count('source', source, 'accepted', events)

@@ -10,6 +10,7 @@ if ARGV[3] == 'back' then
   redis.call('LPUSH', KEYS[4], ARGV[4] ~= '' and ARGV[4] or redis.call('HGET', KEYS[2], 'raw'))
   redis.call('HINCRBY', KEYS[3], row .. 'accepted', -1)
   redis.call('HINCRBY', KEYS[3], row .. 'dead', -1)
+  redis.call('HINCRBY', 'router:metrics', 'quarantine_released_total/' .. ARGV[2], 1)
 else
   redis.call('HINCRBY', KEYS[3], row .. 'discarded', 1)
 end
