@@ -179,7 +179,7 @@ METRICS: Final[dict[str, Metric]] = {
     "gate_oldest_seconds": _gauge("Age of the oldest event that waits at a gate.", "gate"),
     "dead_letters": _gauge("Dead letters kept, quarantined messages included.", alert="it grows"),
     "dead_letters_oldest_seconds": _gauge("For how long the oldest of them has been there."),
-    "quarantined": _gauge("Messages in quarantine."),
+    "quarantine_messages": _gauge("Messages in quarantine."),
     # --- who works
     "workers": _gauge(
         "Workers that have consumed something within HEARTBEAT_DEAD_S.", alert="below the number that you run"

@@ -26,8 +26,9 @@ _NEXT_KEPT_S: Final = 3600
 _PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 _MICROS: Final = 1e6
 
-# The message that is next in each list, as what it ends with and how long it is: its delivery tag is there. No message
-# leaves Redis for this. KEYS the lists; ARGV seconds to remember, prefix of what is remembered.
+# The message that is next in each list, known again by its length and a checksum of its end, where its delivery tag is.
+# No message leaves Redis for this, and nothing of it is kept.
+# KEYS the lists; ARGV seconds to remember, prefix of the keys
 _LOOK: Final = """#!lua flags=allow-oom
 local time, found = redis.call('TIME'), {}
 local now = time[1] + time[2] / 1000000
@@ -35,7 +36,9 @@ for i = 1, #KEYS do
   local key, next_ = ARGV[2] .. KEYS[i], redis.call('LINDEX', KEYS[i], -1)
   local since = now
   if next_ then
-    local mark = #next_ .. ':' .. redis.sha1hex(string.sub(next_, -2048))
+    local sum = #next_
+    for _, byte in ipairs({string.byte(next_, -512, -1)}) do sum = (sum * 33 + byte) % 4294967296 end
+    local mark = #next_ .. ':' .. string.format('%.0f', sum)
     local known, at = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
     if known == mark then since = tonumber(at) end
     redis.call('SET', key, mark .. ' ' .. string.format('%.6f', since), 'EX', ARGV[1])
@@ -149,7 +152,7 @@ class LedgerPart:
 
         lined, held, dead, kept = others
         return [
-            ("quarantined", quarantined),
+            ("quarantine_messages", quarantined),
             ("retrying_due_seconds", retrying[0][1] / _MICROS - now if retrying else 0.0),
             ("retrying_oldest_seconds", age(self._oldest_retry())),
             ("lined_oldest_seconds", age(lined)),

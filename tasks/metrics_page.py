@@ -94,7 +94,7 @@ def serve(page: Page, host: str, port: int) -> Callable[[], None] | None:
         )
         return None
     server.set_app(page)
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
     log.info("metrics.served", host=host, port=server.server_port)
 
     def stop() -> None:

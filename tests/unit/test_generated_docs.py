@@ -17,7 +17,7 @@ def pages() -> dict[str, str]:
     return {name: make() for name, make in module.PAGES.items()}
 
 
-@pytest.mark.parametrize("name", ["envelope.schema.json", "reference.md", "vocabulary.md"])
+@pytest.mark.parametrize("name", ["envelope.schema.json", "reference.md", "metrics.md", "vocabulary.md"])
 def test_page_is_up_to_date(name: str) -> None:
     """`make docs` would write the page as it is."""
     assert (DOCS / name).read_text() == pages()[name]
