@@ -116,6 +116,11 @@ class Rejected:
     reason: str = InvalidEnvelope.reason  #: or "undecodable"
     code: str = ""  #: what the sender's own protocol calls it
 
+    @property
+    def record(self) -> str:
+        """What the ledger keeps of it as a dead letter, as JSON."""
+        return json.dumps({"attempts": [], "reason": self.reason, "error": self.error})
+
 
 def rfc3339(moment: datetime) -> str:
     """A time in UTC as the envelope has it, to the millisecond."""

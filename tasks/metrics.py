@@ -12,7 +12,7 @@ from config.metrics import METRICS, MOST_NAMES, OTHER
 from tasks.families import Families
 from tasks.gates import gates
 from tasks.heartbeat import Heartbeats
-from tasks.ledger import DEAD, HELD, LINED, QUARANTINE, RETRYING, Ledger
+from tasks.ledger import DEAD, HELD, LINED, QUARANTINE, RETRYING, SCHEDULED, Ledger
 from tasks.memory import share_used
 
 log: Final = structlog.get_logger("tasks.metrics")
@@ -22,8 +22,8 @@ _NAMED: Final = "router:metrics:names"
 _RETRYING_AT: Final = "router:retrying:at"
 _NEXT: Final = "router:metrics:next:"
 _NEXT_KEPT_S: Final = 3600
-#: Kombu's suffixes of a queue's lists, one for each priority (kombu.transport.redis, PRIORITY_STEPS).
-_PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+#: What the names of a queue's lists end with, one for each priority that a publisher can set, as the door reads them.
+_PRIORITIES: Final = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 _MICROS: Final = 1e6
 
 # The message that is next in each list, known again by its length and a checksum of its end, where its delivery tag is.
@@ -142,18 +142,22 @@ class LedgerPart:
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
         pipe.zcard(QUARANTINE)
-        for key in (RETRYING, LINED, HELD, DEAD, QUARANTINE):
+        for key in (RETRYING, SCHEDULED, LINED, HELD, DEAD, QUARANTINE):
             pipe.zrange(key, 0, 0, withscores=True)
-        (seconds, micros), quarantined, retrying, *others = pipe.execute()
+        (seconds, micros), quarantined, retrying, scheduled, *others = pipe.execute()
         now = seconds + micros / _MICROS
 
         def age(first: Sequence[tuple[bytes, float]]) -> float:
             return max(0.0, now - first[0][1] / _MICROS) if first else 0.0
 
+        def due(first: Sequence[tuple[bytes, float]]) -> float:
+            return first[0][1] / _MICROS - now if first else 0.0
+
         lined, held, dead, kept = others
         return [
             ("quarantine_messages", quarantined),
-            ("retrying_due_seconds", retrying[0][1] / _MICROS - now if retrying else 0.0),
+            ("retrying_due_seconds", due(retrying)),
+            ("scheduled_due_seconds", due(scheduled)),
             ("retrying_oldest_seconds", age(self._oldest_retry())),
             ("lined_oldest_seconds", age(lined)),
             ("held_oldest_seconds", age(held)),

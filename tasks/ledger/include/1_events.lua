@@ -7,6 +7,7 @@ local RETRYING_AT = 'router:retrying:at'
 local WAITS = {
   accepted = 'router:accepted', running = 'router:running', retrying = 'router:retrying',
   lined = 'router:lined', held = 'router:held', unidentified = 'router:unidentified',
+  scheduled = 'router:scheduled',
 }
 local ENDED = {delivered = true, filtered = true, dead = true, discarded = true}
 
