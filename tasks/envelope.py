@@ -19,6 +19,8 @@ from tasks.hiding import without
 from tasks.vocabulary import message_of
 
 VERSION: Final = 1
+#: The format of events that are tasks: `type` is the task's name, `event` its arguments.
+TASK: Final = "task"
 #: What can name a person.
 PERSON_IDS: Final = ("email", "phone", "userId")
 #: What ids of quarantined messages begin with; no event's id may.

@@ -12,10 +12,11 @@ from builders import REPOSITORY, back, envelope_data
 
 from cli import redis_server
 from tasks import routing
+from tasks.contract import Published
 from tasks.dead_letter import DeadLetters
 from tasks.door import Door
-from tasks.envelope import Envelope, decode
-from tasks.ledger import Ledger, connect
+from tasks.envelope import Envelope, Rejected, decode, load
+from tasks.ledger import Ledger, Result, connect
 from tasks.messages import Call
 from tasks.publishers import Publisher, Publishers
 from tasks.queue import PUBLISH_TASK, redis_message
@@ -301,3 +302,48 @@ def test_bug_a_published_type_lost_what_was_personal(ledger: Ledger) -> None:
 
     assert (envelope.type, envelope.shown) == ("experience-start", "encharge · experience-…")
     assert list(routes.match(envelope)) != []
+
+
+def reply(ledger: Ledger, task: str) -> Any:
+    raw = ledger.client.get(f"celery-task-meta-{task}")
+    return raw and json.loads(raw)
+
+
+def test_whoever_asks_is_told_what_became_of_it(ledger: Ledger) -> None:
+    """When the last event of the task has ended; as Celery's own backend writes it."""
+    one = door(ledger)
+    items = [envelope_data(id=id_, subject=None) for id_ in ("a", "b")]
+    found = Published("encharge", [load(each) for each in items], reply=True)
+    ledger.client.lpush("events", b"x")
+    one._publish("events", [b"x"], list(one._of_events(Call(PUBLISH_TASK, "t1", [], {}), found)))
+
+    for id_, state in (("a", "delivered"), ("b", "dead")):
+        assert reply(ledger, "t1") is None
+        (event,) = ledger.claim([id_], f"w-{id_}")
+        ledger.settle(event, [Result("r", state, {"reason": "rejected"})])
+
+    told = reply(ledger, "t1")
+    assert (told["status"], told["result"]["exc_message"]) == ("FAILURE", ["b: rejected"])
+    assert 0 < ledger.client.ttl("celery-task-meta-t1") <= 60
+
+    assert ledger.replay("b", "r", {})
+    (event,) = ledger.claim(["b"], "w-again")
+    ledger.settle(event, [Result("r", "delivered", {})])
+    assert reply(ledger, "t1")["status"] == "SUCCESS"
+    assert reply(ledger, "t1")["result"] == {"a": "delivered", "b": "delivered"}
+
+
+def test_a_duplicate_is_an_answer(ledger: Ledger) -> None:
+    push(ledger, message(envelope_data(id="a")))
+    one = door(ledger)
+    all_of(one)
+    found = Published("encharge", [load(envelope_data(id="a"))], reply=True)
+    one._publish("events", [], list(one._of_events(Call(PUBLISH_TASK, "t2", [], {}), found)))
+    assert reply(ledger, "t2")["result"] == {"a": "duplicate"}
+
+
+def test_what_is_wrong_is_an_answer(ledger: Ledger) -> None:
+    bad = Rejected(load(envelope_data(id="a")), "tag: is missing")
+    one = door(ledger)
+    one._publish("events", [], list(one._of_events(Call("users.tag", "t3", [], {}), Published("x", [bad], reply=True))))
+    assert reply(ledger, "t3")["result"]["exc_message"] == ["a: invalid: tag: is missing"]
