@@ -33,6 +33,7 @@ def create_app(
     pressure: Pressure | None = None,
     metrics_token: str = "",
     measures: Measures | None = None,
+    publishers: Publishers | None = None,
 ) -> Flask:
     """The web application; everything it needs is handed in. Without a spool, what Redis does not take is refused.
 
@@ -44,7 +45,7 @@ def create_app(
     intake = Intake(queue, ledger, spool, pressure, refusing)
     streamed = [source.name for source in sources.values() if source.kinesis is not None]
     told = (
-        LedgerPart(ledger, sources, Publishers().lists()),
+        LedgerPart(ledger, sources, publishers or Publishers()),
         streams_part(ledger.client, streamed),
         spool_part(spool),
     )

@@ -15,13 +15,13 @@ from pathlib import Path
 import redis
 from accept import own_redis
 
-from config.celery_settings import QUEUE
 from tasks.envelope import Envelope, rfc3339
 from tasks.errors import REASONS
 from tasks.ledger import Ledger, Result, Verdict
 from tasks.measures import Measures
 from tasks.metrics import Exporter, LedgerPart
 from tasks.metrics_page import Page
+from tasks.publishers import Publishers
 
 _AT_ONCE = 200
 _SAMPLES = 100_000
@@ -80,7 +80,7 @@ def main() -> None:
         noted, added = map(min, zip(*(path_us(Measures(ledger)) for _ in range(5)), strict=True))
         print(f"a request: {noted:.2f} µs while its sender waits, {added:.2f} µs later")
         fill(ledger, given.events, given.sources)
-        page = Page(Exporter((LedgerPart(ledger, (), [QUEUE]),), web=False), "")
+        page = Page(Exporter((LedgerPart(ledger, (), Publishers()),), web=False), "")
         ask = {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET", "REMOTE_ADDR": "127.0.0.1"}
         took = []
         for _ in range(10):

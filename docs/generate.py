@@ -1,10 +1,11 @@
-"""Writes the pages of docs/ that follow from the code: the envelope's JSON Schema, the tables.
+"""Writes the pages of docs/ that follow from the code: JSON Schemas, AsyncAPI, and the tables.
 
 `make docs` writes them; tests/unit/test_generated_docs.py fails when they are not what the code says.
 """
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,7 @@ PAGES = {
     "reference.md": reference,
     "metrics.md": metrics_page,
     "vocabulary.md": vocabulary_page,
+    **runpy.run_path(str(HERE / "contract/generate.py"))["PAGES"],
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What /metrics tells, read from Redis when asked: so any process, web or worker, answers for all."""
 
 import collections
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -14,9 +14,12 @@ from tasks.gates import gates
 from tasks.heartbeat import Heartbeats
 from tasks.ledger import DEAD, HELD, LINED, QUARANTINE, RETRYING, SCHEDULED, Ledger
 from tasks.memory import share_used
+from tasks.publishers import NAMELESS, Publishers
 
 log: Final = structlog.get_logger("tasks.metrics")
 
+#: Source of messages of which nobody knows whose they are.
+_MESSAGES: Final = "queue"
 STORED: Final = "router:metrics"
 _NAMED: Final = "router:metrics:names"
 _RETRYING_AT: Final = "router:retrying:at"
@@ -28,12 +31,12 @@ _MICROS: Final = 1e6
 
 # The message that is next in each list, known again by its length and a checksum of its end, where its delivery tag is.
 # No message leaves Redis for this, and nothing of it is kept.
-# KEYS the lists; ARGV seconds to remember, prefix of the keys
+# ARGV  seconds to remember, prefix of the keys for it, the lists
 _LOOK: Final = """#!lua flags=allow-oom
 local time, found = redis.call('TIME'), {}
 local now = time[1] + time[2] / 1000000
-for i = 1, #KEYS do
-  local key, next_ = ARGV[2] .. KEYS[i], redis.call('LINDEX', KEYS[i], -1)
+for i = 3, #ARGV do
+  local key, next_ = ARGV[2] .. ARGV[i], redis.call('LINDEX', ARGV[i], -1)
   local since = now
   if next_ then
     local sum = #next_
@@ -45,7 +48,7 @@ for i = 1, #KEYS do
   else
     redis.call('DEL', key)
   end
-  found[#found + 1] = redis.call('LLEN', KEYS[i])
+  found[#found + 1] = redis.call('LLEN', ARGV[i])
   found[#found + 1] = string.format('%.3f', now - since)
 end
 return found
@@ -75,16 +78,14 @@ class Exporter(Collector):
 
 
 class LedgerPart:
-    """What Redis holds. `configured` are the sources that files name; of others, the first MOST_NAMES keep their names.
+    """What Redis holds. `sources` are those that a file names."""
 
-    `lists` are those that others publish to, without priorities.
-    """
-
-    def __init__(self, ledger: Ledger, configured: Collection[str], lists: Collection[str]) -> None:
+    def __init__(self, ledger: Ledger, sources: Iterable[str], publishers: Publishers) -> None:
         self._ledger = ledger
         self._client = ledger.client
-        self._configured = frozenset(configured)
-        self._lists = [name for name in lists if name != ledger.queue]
+        self._configured = frozenset({*sources, *publishers.known, NAMELESS, _MESSAGES})
+        # Where Celery takes them, they lie among the tickets.
+        self._lists = [name for name in publishers.lists() if name != ledger.queue]
         self._heartbeats = Heartbeats(ledger.client)
         self._look = ledger.client.register_script(_LOOK)
 
@@ -177,7 +178,8 @@ class LedgerPart:
             return []
         keys = [f"{name}{priority}" for name in self._lists for priority in _PRIORITIES]
         try:
-            found = self._look(keys=keys, args=[_NEXT_KEPT_S, _NEXT])
+            # Not as KEYS, for which Redis wants the right to write.
+            found = self._look(args=[_NEXT_KEPT_S, _NEXT, *keys])
         except Exception as error:  # noqa: BLE001 - a Redis user without a right to them is to lose nothing else
             log.warning("metrics.without_lists", error=type(error).__name__)
             return []

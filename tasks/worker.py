@@ -83,20 +83,22 @@ def build(environ: Mapping[str, str]) -> Celery:
         ),
         leases=leases,
     )
+    publishers = Publishers()
     door = Door(
         ledger=ledger,
-        publishers=Publishers(),
+        publishers=publishers,
         name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
         threads=settings.worker_concurrency,
         result_ttl_s=settings.result_ttl_s,
-        max_waiting=settings.max_waiting,
+        # Who posts is not to be refused because others publish too much; their messages can wait where they are.
+        max_waiting=settings.max_waiting // 2,
         others=app.tasks,
     )
     _register(app, deliverer, door, measures)
     limits = {name: routes.limits.get(name, (None, None)) for name in known}
     _sweep_while_running(settings, ledger, limits, door)
     lifecycle.attach(app, settings, queue, leases)
-    _tell_while_running(settings, hasty, measures)
+    _tell_while_running(settings, hasty, measures, publishers)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
@@ -213,7 +215,7 @@ def _sweep_while_running(
     loops = (
         Loop("sweeper", settings.sweep_interval_s, sweeper.sweep),
         Loop("gates", _TICK_S, tick),
-        *([Loop("door", 0, door.turn)] if settings.has_door else ()),
+        *([Loop("door", 0, door.turn)] if settings.hardened_door else ()),
     )
 
     def start(**_: Any) -> None:
@@ -228,9 +230,9 @@ def _sweep_while_running(
     signals.worker_shutting_down.connect(stop, weak=False)
 
 
-def _tell_while_running(settings: Settings, ledger: Ledger, measures: Measures) -> None:
+def _tell_while_running(settings: Settings, ledger: Ledger, measures: Measures, publishers: Publishers) -> None:
     """A page of metrics, if there is to be one; and what was measured last, when the worker ends."""
-    part = LedgerPart(ledger, routing.source_names(settings.sources_file), Publishers().lists())
+    part = LedgerPart(ledger, routing.source_names(settings.sources_file), publishers)
     page = Page(Exporter((part,), web=False), settings.metrics_token)
 
     def start(**_: Any) -> None:

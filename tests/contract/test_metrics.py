@@ -3,7 +3,6 @@
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -23,14 +22,16 @@ from tasks.ledger import RETRYING, Ledger, Result
 from tasks.measures import Measures
 from tasks.metrics import Exporter, LedgerPart
 from tasks.metrics_page import Page, serve
+from tasks.publishers import Publisher, Publishers
 from tasks.queue import RedisQueue
 from tasks.replay import Replay
 
+NOBODY = Publishers()
 Told = dict[tuple[str, ...], float]
 
 
-def page(ledger: Ledger, configured: Iterable[str] = ("encharge",), lists: Iterable[str] = ()) -> Page:
-    return Page(Exporter((LedgerPart(ledger, frozenset(configured), list(lists)),), web=False), "")
+def page(ledger: Ledger, publishers: Publishers = NOBODY) -> Page:
+    return Page(Exporter((LedgerPart(ledger, ["encharge"], publishers),), web=False), "")
 
 
 def read(text: str) -> Told:
@@ -48,10 +49,8 @@ def read(text: str) -> Told:
     return found
 
 
-def told(ledger: Ledger, configured: Iterable[str] = ("encharge",), lists: Iterable[str] = ()) -> Told:
-    body = page(ledger, configured, lists)(
-        {"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET", "REMOTE_ADDR": "127.0.0.1"}, lambda *_: None
-    )
+def told(ledger: Ledger) -> Told:
+    body = page(ledger)({"PATH_INFO": "/metrics", "REQUEST_METHOD": "GET", "REMOTE_ADDR": "127.0.0.1"}, lambda *_: None)
     return read(b"".join(body).decode())
 
 
@@ -231,9 +230,8 @@ def test_the_oldest_of_what_waits() -> None:
 def test_what_is_published_and_not_taken() -> None:
     """How many over all priorities, and for how long the next one has been next: not while they move."""
     ledger = fake_ledger()
-    ledger.queue = "events.tickets"
     client = ledger.client
-    look = page(ledger, lists=["events", "billing:events"])
+    look = page(ledger, Publishers({"billing": Publisher("billing", "billing:")}))
 
     def seen(name: str) -> tuple[float, float]:
         text = b"".join(
@@ -367,7 +365,7 @@ def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
 def test_a_port_of_its_own() -> None:
     """Served with the token, to nobody without; who comes second to the port goes on without one."""
     ledger = fake_ledger()
-    part = LedgerPart(ledger, frozenset(), ())
+    part = LedgerPart(ledger, (), NOBODY)
     port = redis_server.free_port()
     stop = serve(Page(Exporter((part,), web=False), "t0ken"), "127.0.0.1", port)
     assert stop is not None
