@@ -135,6 +135,8 @@ def running(
         env = dict(environ)
         env["REDIS_URL"] = server.url
         env.setdefault("SPOOL_FOLDER", str((folder / "spool").resolve()))
+        if "worker" in ports:
+            env.setdefault("WORKER_METRICS_PORT", str(pick_port(ports["worker"])))
         secret = env.setdefault("ENCHARGE_WEBHOOK_SECRET", secrets.token_urlsafe(24))
         sandbox_url = None
         sandbox_port = 0

@@ -14,7 +14,7 @@ from app.kinesis import process as kinesis
 from cli.redis_server import pick_port
 from cli.stack import KINESIS, Stack, answers, flower_command, running
 
-_PORTS = {"web": 8080, "sandbox": 8900, "flower": 5555}
+_PORTS = {"web": 8080, "worker": 9808, "sandbox": 8900, "flower": 5555}
 _EXAMPLE = (
     '{"event":"added-tag-vip","type":"tag","properties":{"tag":"vip"},'
     '"user":{"id":"1ad75773-a8d9-4676-b2e8-d2beebf3742f","email":"someone@example.com"},"timestamp":1562914373005}'
@@ -43,6 +43,7 @@ def up(environ: dict[str, str], reveal: bool) -> None:
             f"web      {stack.web_url}/webhooks/encharge\n"
             f"Flower   http://127.0.0.1:{flower_port}  ({login})\n"
             f"Encharge {stack.sandbox_url or 'the account of ENCHARGE_WRITE_KEY'}\n"
+            f"metrics  {stack.web_url}/metrics\n"
             f"logs     {stack.folder}/log\n\n"
             f"Send it an event:\n\n"
             f"  curl -i {stack.web_url}/webhooks/encharge -H 'Authorization: Bearer {stack.secret}' \\\n"

@@ -1,5 +1,6 @@
 """The Celery application: its tasks decode, call one function, and are done."""
 
+import contextlib
 import itertools
 import os
 import random
@@ -27,7 +28,10 @@ from tasks.destinations import DESTINATIONS, KEYS, Destination, destinations
 from tasks.door import Door
 from tasks.gates import log_changes
 from tasks.ledger import Ledger, connect, ledger_of
+from tasks.measures import Measures
 from tasks.messages import Call
+from tasks.metrics import Exporter, LedgerPart
+from tasks.metrics_page import Page, serve
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
@@ -62,6 +66,9 @@ def build(environ: Mapping[str, str]) -> Celery:
     known = reachable(settings, routes, environ)
     app.dead_letters = DeadLetters(ledger)  # where the consumer puts what it cannot use
     leases = RenewedLeases(ledger, settings.lease_s, settings.lease_most_s)
+    # Whoever asks for numbers is not to wait as long for Redis as the work does.
+    hasty = ledger_of(settings, connect(settings.redis_url, timeout_s=_REDIS_TIMEOUT_S))
+    measures = Measures(hasty)
     deliverer = Deliverer(
         ledger=ledger,
         routes=routes,
@@ -71,12 +78,14 @@ def build(environ: Mapping[str, str]) -> Celery:
             slots=Slots(settings.worker_concurrency, tuple(known)),
             now=time.time,
             roll=random.random,
+            measured=lambda destination, seconds: measures.took("request_seconds", seconds, destination),
         ),
         leases=leases,
     )
+    known_publishers = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
     door = Door(
         ledger=ledger,
-        publishers=publishers.load(settings.publishers_file, routing.source_names(settings.sources_file)),
+        publishers=known_publishers,
         name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
         threads=settings.worker_concurrency,
         result_ttl_s=settings.result_ttl_s,
@@ -84,10 +93,11 @@ def build(environ: Mapping[str, str]) -> Celery:
         max_waiting=settings.max_waiting // 2,
         others=app.tasks,
     )
-    _register(app, deliverer, door)
+    _register(app, deliverer, door, measures)
     limits = {name: routes.limits.get(name, (None, None)) for name in known}
     _sweep_while_running(settings, ledger, limits, door)
     lifecycle.attach(app, settings, queue, leases)
+    _tell_while_running(settings, hasty, measures, known_publishers)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
@@ -162,12 +172,13 @@ def policy(settings: Settings) -> retry.Policy:
     )
 
 
-def _register(app: Celery, deliverer: Deliverer, door: Door) -> None:
+def _register(app: Celery, deliverer: Deliverer, door: Door, measures: Measures) -> None:
     worker = f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"
     claims = itertools.count(1)
 
     @app.task(name=ROUTE_TASK, shared=False)
     def route(ids: list[str]) -> None:
+        measures.start()  # in the process that does the work
         # The process id: children of a pool of processes share what was made before the fork.
         deliverer.work(ids, f"{worker}:{os.getpid()}:{next(claims)}")
 
@@ -221,3 +232,20 @@ def _sweep_while_running(
 
     signals.worker_ready.connect(start, weak=False)
     signals.worker_shutting_down.connect(stop, weak=False)
+
+
+def _tell_while_running(settings: Settings, ledger: Ledger, measures: Measures, known: publishers.Publishers) -> None:
+    """A page of metrics, if there is to be one; and what was measured last, when the worker ends."""
+    part = LedgerPart(ledger, routing.source_names(settings.sources_file), known)
+    page = Page(Exporter((part,), web=False), settings.metrics_token)
+
+    def start(**_: Any) -> None:
+        if settings.worker_metrics_port:
+            serve(page, settings.worker_metrics_host, settings.worker_metrics_port)
+
+    def end(**_: Any) -> None:
+        with contextlib.suppress(Exception):
+            measures.flush()
+
+    signals.worker_ready.connect(start, weak=False)
+    signals.worker_shutdown.connect(end, weak=False)
