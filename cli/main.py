@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "destination": ("gates", "destination"),
     "eval": ("evaluate", "evaluate"),
     "explain": ("explain", "explain"),
+    "flower": ("flower", "flower"),
     "import": ("importing", "importing"),
     "kinesis": ("kinesis", "kinesis"),
     "ledger": ("ledger", "ledger"),

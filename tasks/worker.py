@@ -28,6 +28,7 @@ from tasks.ledger import Ledger, connect, ledger_of
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
+from tasks.telling import Telling
 
 log: Final = structlog.get_logger("tasks.worker")
 
@@ -59,6 +60,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     known = reachable(settings, routes, environ)
     app.dead_letters = DeadLetters(ledger)  # where the consumer puts what it cannot use
     leases = RenewedLeases(ledger, settings.lease_s, settings.lease_most_s)
+    telling = Telling(ledger)
     deliverer = Deliverer(
         ledger=ledger,
         routes=routes,
@@ -70,11 +72,13 @@ def build(environ: Mapping[str, str]) -> Celery:
             roll=random.random,
         ),
         leases=leases,
+        tell=telling,
     )
     _register(app, deliverer, publishing.Publishing(queue, app.dead_letters))
     limits = {name: routes.limits.get(name, (None, None)) for name in known}
-    _sweep_while_running(settings, ledger, limits)
+    _sweep_while_running(settings, ledger, limits, telling)
     lifecycle.attach(app, settings, queue, leases)
+    lifecycle.tell(app, telling)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
@@ -162,7 +166,7 @@ def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishin
 
 
 def _sweep_while_running(
-    settings: Settings, ledger: Ledger, limits: Mapping[str, tuple[float | None, int | None]]
+    settings: Settings, ledger: Ledger, limits: Mapping[str, tuple[float | None, int | None]], telling: Telling
 ) -> None:
     sweeper = Sweeper(
         ledger,
@@ -170,6 +174,7 @@ def _sweep_while_running(
         grace_s=settings.ticket_grace_s,
         crash_limit=settings.crash_limit,
         patience_s=settings.lease_s / 2,
+        told=telling.died,
     )
     told: list[None] = []
 

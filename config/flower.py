@@ -1,0 +1,35 @@
+"""Flower's options, which it reads with --conf: each name here that is one of its options (`--help`) sets it.
+
+`event-router flower` starts it so. What is meant to differ between machines comes from the environment.
+https://flower.readthedocs.io/en/latest/config.html
+"""
+
+import os
+import sys
+from pathlib import Path
+
+# Whoever opens it sees what everybody sends, and its API can publish tasks.
+if not (os.environ.get("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_AUTH")):
+    if os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() not in {"1", "true", "yes"}:
+        sys.exit(
+            "FLOWER_BASIC_AUTH: is not set; Flower does not start without a login. Set it to user:password, with a long "
+            "random password (or FLOWER_UNAUTHENTICATED_API=true where everybody may see everything)"
+        )
+
+#: Its /metrics and /healthcheck answer without a login.
+address = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1"
+#: Rows outlive a restart: they are written down at the end, and every so often (milliseconds) for the case of a kill.
+persistent = True
+db = os.environ.get("FLOWER_DB") or "var/flower/rows"
+state_save_interval = 30_000
+#: Rows that are kept, the newest; it holds all in memory, and stands still while it writes them down.
+max_tasks = int(os.environ.get("FLOWER_MAX_TASKS") or 10_000)
+#: Workers that ended are forgotten after this many seconds, as in `event-router workers`.
+purge_offline_workers = 600
+#: Its buttons are meant for tasks, and a row is an event: there is nothing to revoke, terminate or limit.
+read_only = os.environ.get("FLOWER_READ_ONLY", "").lower() not in {"0", "false", "no"}
+tasks_columns = "name,uuid,state,result,exception,received,runtime,worker"
+
+# Only for us: it names every event of the last days. Reading it runs what is in it, as with any pickle.
+_folder = Path(db).absolute().parent
+_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
