@@ -8,13 +8,14 @@ import os
 import sys
 from pathlib import Path
 
-# Whoever opens it sees what everybody sends, and its API can publish tasks.
-if not (os.environ.get("FLOWER_BASIC_AUTH") or os.environ.get("FLOWER_AUTH")):
-    if os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() not in {"1", "true", "yes"}:
-        sys.exit(
-            "FLOWER_BASIC_AUTH: is not set; Flower does not start without a login. Set it to user:password, with a long "
-            "random password (or FLOWER_UNAUTHENTICATED_API=true where everybody may see everything)"
-        )
+_login = os.environ.get("FLOWER_BASIC_AUTH", "").partition(":")[2] or os.environ.get("FLOWER_AUTH")
+_open = os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() in {"1", "true", "yes"}
+if not _login and not _open:
+    # Whoever opens it sees what everybody sends, and could publish tasks.
+    sys.exit(
+        "environment: FLOWER_BASIC_AUTH: must be user:password; Flower does not start without a login "
+        "(but with FLOWER_UNAUTHENTICATED_API=true, where everybody who reaches it may see everything)"
+    )
 
 #: Its /metrics and /healthcheck answer without a login.
 address = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1"

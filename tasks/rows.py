@@ -35,7 +35,7 @@ Told = tuple[str, dict[str, Any]]
 
 def begun(event: StoredEvent, now: float) -> Iterator[Told]:
     """An event that a worker begins to work on; the first time, that it was received too."""
-    fields = {**_row(event), "started": now, "result": None, "exception": None}
+    fields = {**_row(event), "timestamp": now, "started": now, "result": None, "exception": None}
     if not event.deliveries and not event.crashes:
         yield "task-received", fields
     yield "task-started", {**fields, "state": "STARTED"}
@@ -43,14 +43,15 @@ def begun(event: StoredEvent, now: float) -> Iterator[Told]:
 
 def ended(event: StoredEvent, state: str, now: float) -> Told | None:
     """An event that a worker is done with for now, and in that state; None when there is nothing to say."""
+    row = {**_row(event), "timestamp": now}
     if state in _DONE:
-        return "task-succeeded", {**_row(event), "state": "SUCCESS", "result": state, "exception": None}
+        return "task-succeeded", {**row, "state": "SUCCESS", "result": state, "exception": None}
     if state in _OVER:
         over = {name: each for name, each in event.deliveries.items() if each.state in _OVER}
-        return _failed(_row(event), [_named(_reason(each), name) for name, each in over.items()])
+        return _failed(row, [_named(_reason(each), name) for name, each in over.items()])
     if state in _WAITS:
         texts = [_named(_why(each, event.shut, now), name) for name, each in event.waiting().items()]
-        return "task-retried", {**_row(event), "state": "RETRY", "result": None, "exception": _listed(texts)}
+        return "task-retried", {**row, "state": "RETRY", "result": None, "exception": _listed(texts)}
     return None
 
 

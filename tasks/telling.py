@@ -7,6 +7,7 @@ thread that sends, or in the one that takes tickets, and neither is to wait for 
 import collections
 import itertools
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +32,11 @@ _MOST_AT_ONCE: Final = 500
 #: Of those that wait, died, or ended: as many are told to a Flower that has just been started.
 _MOST_RECALLED: Final = 500
 _RECALLED_AT_ONCE: Final = 100
-#: All workers hear of a new Flower; the one that takes this key answers.
+#: All workers hear of a new Flower, at the same time; the one that takes this key answers.
 _RECALL_KEY: Final = "router:recall"
-_RECALL_S: Final = 2
+_RECALL_MS: Final = 500
+#: It says that it listens a moment before it does.
+_RECALL_AFTER_S: Final = 1.0
 _MICROS: Final = 1_000_000
 
 #: Opens a way to the broker: Celery's event dispatcher, which keeps what it is sent until it is flushed.
@@ -48,12 +51,15 @@ class Telling:
     While nobody listens, nothing is kept.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, again_s: float = _AGAIN_S, recall_after_s: float = _RECALL_AFTER_S) -> None:
         self._ledger = ledger
+        self._again_s = again_s
+        self._recall_after_s = recall_after_s
         self._told: collections.deque[Told] = collections.deque(maxlen=_MOST_KEPT)
         self._on = False  # until it is started; in a child of a pool of processes, for ever
         self._hurry = threading.Event()
-        self._recall = self._stop = False
+        self._recall_at = math.inf
+        self._stop = False
         self._thread: threading.Thread | None = None
 
     # --- called by those who work
@@ -89,8 +95,7 @@ class Telling:
 
     def recall(self) -> None:
         """Somebody new listens: tell what is known of older events too."""
-        self._recall = True
-        self._hurry.set()
+        self._recall_at = time.monotonic() + self._recall_after_s
 
     # --- the thread
 
@@ -115,7 +120,7 @@ class Telling:
     def _run(self, listened: Listened, dispatcher: Dispatcher) -> None:
         failing = False
         while self._goes_on(listened):
-            if not (self._told or self._recall):
+            if not self._told and time.monotonic() < self._recall_at:
                 continue
             try:
                 with dispatcher() as way:
@@ -129,7 +134,7 @@ class Telling:
                 failing = True
                 if self._stop:
                     return
-                time.sleep(_AGAIN_S)
+                time.sleep(self._again_s)
 
     def _goes_on(self, listened: Listened) -> bool:
         """Wait for something to tell; False at the end."""
@@ -140,9 +145,9 @@ class Telling:
         return bool(self._told) or not self._stop
 
     def _send(self, way: Any) -> None:
-        if self._recall:
-            self._recall = False
-            if self._on and self._ledger.client.set(_RECALL_KEY, "1", nx=True, ex=_RECALL_S):
+        if time.monotonic() >= self._recall_at:
+            self._recall_at = math.inf
+            if self._on and self._ledger.client.set(_RECALL_KEY, "1", nx=True, px=_RECALL_MS):
                 for told in recalled(self._ledger, time.time()):
                     _tell(way, told)
         while self._told:

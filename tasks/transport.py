@@ -254,7 +254,9 @@ class SentinelTransport(stock.SentinelTransport):
 
 
 # What kombu calls a connection's transport in its address. Flower goes by it: without, its page of queues is a 404.
-Connection.resolve_aliases.update({"tasks.transport:Transport": "redis", "tasks.transport:SentinelTransport": "sentinel"})
+Connection.resolve_aliases.update(
+    {"tasks.transport:Transport": "redis", "tasks.transport:SentinelTransport": "sentinel"}
+)
 
 
 def _task(message: Any) -> Any:
