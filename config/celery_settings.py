@@ -7,7 +7,10 @@ from urllib.parse import parse_qsl, urlsplit
 from config.redis_url import SCHEMES, is_sentinel, sentinels
 from config.settings import Settings
 
+#: What others publish to, and what workers consume.
 QUEUE: Final = "events"
+#: The list that workers read in its place, where the door takes what others publish.
+TICKETS: Final = "events.tickets"
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # Our own log configuration stands, in JSON and without exception texts.
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "worker_consumer": "tasks.consumer:Consumer",
+        **({"worker_consumer": "tasks.consumer:Consumer"} if settings.hardened_door else {}),
         **_redis_settings(settings),
     }
 
@@ -81,13 +84,15 @@ def _redis_settings(settings: Settings) -> dict[str, Any]:
         # Above the number of threads, all of which may acknowledge at the same time.
         "max_connections": settings.worker_concurrency + 20,
         "client_name": "event-router-worker",
+        # Ours alone: the list to read in place of the queue's.
+        **({"tickets": TICKETS} if settings.has_door else {}),
     }
     if not is_sentinel(settings.broker):
         # Messages that would crash stock workers go into quarantine instead.
         return {
             # kombu takes rediss:// without it for a connection in the clear, and Flower refuses to start.
             **({"broker_use_ssl": tls_options(settings.broker)} if settings.broker.startswith("rediss:") else {}),
-            "broker_transport": "tasks.transport:Transport",
+            **({"broker_transport": "tasks.transport:Transport"} if settings.hardened_door else {}),
             "broker_transport_options": options,
         }
     at = sentinels(settings.broker)

@@ -31,6 +31,11 @@ METRICS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
         (),
         "Events that wait for another one to tell whom they are about; they cost no worker.",
     ),
+    "event_router_scheduled": (
+        "gauge",
+        (),
+        "Published events that wait for the time that their publisher set, or for its quota.",
+    ),
     "event_router_gate_shut": (
         "gauge",
         ("gate", "state"),

@@ -33,6 +33,12 @@ def _whole_or_none(value: str) -> int:
     return number
 
 
+def _on_off(value: str) -> bool:
+    if value not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return value == "on"
+
+
 def _share(value: str) -> float:
     number = float(value)
     if not 0 < number <= 1:
@@ -254,6 +260,16 @@ class Settings:
         _seconds,
         "600",
     )
+    hardened_door: bool = setting(
+        "HARDENED_DOOR",
+        "on: the router itself checks published messages and takes them off the queue: none is lost or harms a worker. "
+        "off: stock Celery does, with its losses. Web and workers must agree.",
+        _on_off,
+        "on",
+    )
+    result_ttl_s: int = setting(
+        "RESULT_TTL_S", "How long the result of a task is kept whose publisher asked for it (reply).", _whole, "3600"
+    )
     sweep_interval_s: float = setting(
         "SWEEP_INTERVAL_S", "How often each worker looks for due retries and lost work.", _seconds, "0.5"
     )
@@ -336,6 +352,11 @@ class Settings:
     )
     log_level: str = setting("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR.", _log_level, "INFO")
     log_format: str = setting("LOG_FORMAT", "json or console.", _log_format, "json")
+
+    @property
+    def has_door(self) -> bool:
+        """Whether published messages come through the router's own door."""
+        return self.hardened_door and self.broker == self.redis_url
 
     @property
     def api_key(self) -> str:

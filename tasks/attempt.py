@@ -301,6 +301,8 @@ class Attempt:
         if not isinstance(request, Request):
             raise TypeError(f"a handler gave {type(request).__name__} in place of a Request")
         destination = self._world.destinations.get(request.destination)
+        if destination is None and self._route is not None and self._route.handler is None:
+            raise MappingFailed(f"there is no destination {request.destination}: its key or address is not set")
         if destination is None:
             raise LookupError(f"a handler named a destination that there is not: {request.destination}")
         return destination

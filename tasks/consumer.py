@@ -7,17 +7,15 @@ import difflib
 import functools
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from celery.worker import consumer, request, state
 
-from tasks.envelope import without_addresses
+from tasks.dead_letter import MESSAGES
+from tasks.messages import shown_task
 from tasks.queue import ALIVE_TASK
 from tasks.watchdog import Work
-
-#: A task's name that is longer is no name.
-_MOST_OF_A_NAME: Final = 100
 
 log = structlog.get_logger("tasks.consumer")
 
@@ -93,8 +91,7 @@ class Consumer(consumer.Consumer):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         hint = f"; did you mean {near[0]}?" if near else ""
         self._keep(message, "unknown_task", f"no task {name!r} here{hint}", name)
-        if self.event_dispatcher:
-            self.event_dispatcher.send("task-failed", uuid=call["id"], exception=f"NotRegistered({name!r})")
+        self.app.telling.failed(call["id"], f"{MESSAGES} · {name}", "unknown_task")
 
     def _keep(self, message: Any, reason: str, error: str, label: str = "message") -> None:
         raw = getattr(message, "_raw", None) or {
@@ -115,11 +112,6 @@ class Request(request.Request):
     def info(self, safe: bool = False) -> Any:  # noqa: ARG002, FBT002 - Celery's signature
         """What remote control tells of it: arguments only as the message shows them."""
         return super().info(safe=True)
-
-
-def shown_task(name: str) -> str:
-    """A task's name that we do not know, for logs and Flower: no addresses, no more than a name can be."""
-    return without_addresses(name[:_MOST_OF_A_NAME]).encode("utf-8", "replace").decode()
 
 
 def work(of: Consumer) -> Work:

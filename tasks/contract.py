@@ -1,6 +1,7 @@
 """What other teams may publish: the tasks, their arguments, and the events that these become."""
 
 import dataclasses
+import difflib
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -34,3 +35,15 @@ def published(call: Call, publisher: str | None, now: datetime) -> Published:  #
     except InvalidEnvelope as error:
         raise Unusable("invalid", str(error)) from None
     return Published(publisher or (events[0].source if events else NAMELESS), events)
+
+
+def publisher_of(call: Call) -> str | None:
+    """Who published it, as far as it says so; None when it does not, or not in a way that a name can be."""
+    said = call.headers.get("publisher")
+    return said if isinstance(said, str) else None
+
+
+def nearest(name: str) -> str | None:
+    """The task that was perhaps meant."""
+    found = difflib.get_close_matches(name, sorted(TASKS), n=1, cutoff=0)
+    return found[0] if found else None

@@ -10,15 +10,16 @@ from typing import Any, Final
 
 import structlog
 
+from config.celery_settings import QUEUE
 from tasks.envelope import RESERVED, without_people
-from tasks.ledger import ALLOW_OOM, COUNTS, NO_ROUTE, QUARANTINE, SCRIPTS, Delivery, Ledger, Result, StoredEvent
+from tasks.ledger import NO_ROUTE, QUARANTINE, Delivery, Ledger, Result, StoredEvent, script
 
 log: Final = structlog.get_logger("tasks.dead_letter")
 
 #: Source under which messages count that did not come through an endpoint.
 MESSAGES: Final = "queue"
 _PAGE: Final = 200
-_KEEP: Final = ALLOW_OOM + (SCRIPTS / "quarantine.lua").read_bytes()
+_KEEP: Final = script("quarantine")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,17 +102,17 @@ class DeadLetters:
     def discard(self, id_: str) -> bool:
         """Throw one away for good; False when there is none of that id."""
         if id_.startswith(RESERVED):
-            return self._ledger.release(id_.removeprefix(RESERVED), MESSAGES, back=False)
+            return self._ledger.release(id_.removeprefix(RESERVED), back=False)
         event_id, _, route = id_.rpartition(":")
         return self._ledger.discard(event_id, route)
 
     def quarantine(self, raw: bytes, reason: str, error: str, label: str = "") -> None:
         """Keep a message, byte for byte, that cannot become an event."""
-        quarantine(self._client, raw, reason, error, label)
+        quarantine(self._client, raw, reason, error, label, MESSAGES, QUEUE)
 
     def release(self, id_: str, repaired: bytes | None = None) -> bool:
         """Put a quarantined message back onto the queue, as it came or repaired; False when there is none."""
-        return self._ledger.release(id_, MESSAGES, back=True, message=repaired or b"")
+        return self._ledger.release(id_, back=True, message=repaired or b"")
 
     def _deliveries(self) -> Iterator[DeadLetter]:
         page: list[tuple[str, str, int]] = []
@@ -142,7 +143,7 @@ class DeadLetters:
             id=f"{RESERVED}{id_}",
             reason=hash_[b"reason"].decode(),
             error=hash_[b"error"].decode(),
-            source=MESSAGES,
+            source=hash_.get(b"source", MESSAGES.encode()).decode(),
             route=NO_ROUTE,
             type=hash_[b"label"].decode(),
             died_at=_rfc3339(int(self._client.zscore(QUARANTINE, id_) or 0)),
@@ -175,11 +176,9 @@ def log_put(event: StoredEvent, result: Result) -> None:
     )
 
 
-def quarantine(client: Any, raw: bytes, reason: str, error: str, label: str = "") -> None:
-    """Keep a message, byte for byte, that cannot become an event, through any client of the ledger's Redis."""
-    id_ = str(uuid.uuid4())
-    keys = (QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS)
-    client.eval(_KEEP, len(keys), *keys, id_, raw, reason, error, label, MESSAGES)
+def quarantine(client: Any, raw: bytes, reason: str, error: str, label: str, source: str, queue: str) -> None:
+    """Keep a queue's message, byte for byte, that cannot become an event, through any client of the ledger's Redis."""
+    client.eval(_KEEP, 0, "", str(uuid.uuid4()), raw, reason, error, label, source, queue)
 
 
 def _letter(event: StoredEvent, route: str, died_at: int) -> DeadLetter:

@@ -11,7 +11,8 @@ import structlog
 from tasks import dead_letter
 from tasks import envelope as envelopes
 from tasks.attempt import Attempt, World, failure_of
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, utc
+from tasks.errors import Expired
 from tasks.gates import log_changes
 from tasks.ledger import Delivery, Ledger, Result, Settled, Shut, StoredEvent, Verdict
 from tasks.routing import Route, Routes
@@ -117,6 +118,8 @@ class Deliverer:
         self.tell.begun(event)
         try:
             envelope = envelopes.decode(event.envelope or b"")
+            if not event.deliveries:
+                self._check_time(envelope)
             todo = self._todo(event, envelope)
         except Exception as error:  # noqa: BLE001 - whatever our own code raises must end as a dead letter
             self._bury(event, error)
@@ -180,6 +183,12 @@ class Deliverer:
         return [
             (name, self.routes.get(name), delivery) for name, delivery in ready.items() if (delivery.due_at or 0) <= due
         ]
+
+    def _check_time(self, envelope: Envelope) -> None:
+        """Raises Expired when its publisher wants it no more."""
+        until = utc(envelope.expires_at)
+        if until is not None and until.timestamp() < self.world.now():
+            raise Expired("not begun before the time that its publisher set")
 
     def _bury(self, event: StoredEvent, error: Exception) -> None:
         # With routes or without: nothing of an event that cannot be read may go on waiting.

@@ -19,6 +19,8 @@ from tasks.hiding import without
 from tasks.vocabulary import message_of
 
 VERSION: Final = 1
+#: The format of events that are tasks: `type` is the task's name, `event` its arguments.
+TASK: Final = "task"
 #: What can name a person.
 PERSON_IDS: Final = ("email", "phone", "userId")
 #: What ids of quarantined messages begin with; no event's id may.
@@ -115,6 +117,11 @@ class Rejected:
     error: str  #: for people: names fields, never values
     reason: str = InvalidEnvelope.reason  #: or "undecodable"
     code: str = ""  #: what the sender's own protocol calls it
+
+    @property
+    def record(self) -> str:
+        """What the ledger keeps of it as a dead letter, as JSON."""
+        return json.dumps({"attempts": [], "reason": self.reason, "error": self.error})
 
 
 def rfc3339(moment: datetime) -> str:

@@ -8,7 +8,8 @@ RouterError                   .reason
 │  ├─ InvalidEnvelope         invalid
 │  ├─ MappingFailed           unmappable
 │  ├─ DestinationRejected     rejected       4xx but those retried, 3xx, 501
-│  └─ DestinationUnauthorized unauthorized   401, 403: the key or the plan is wrong, not the event
+│  ├─ DestinationUnauthorized unauthorized   401, 403: the key or the plan is wrong, not the event
+│  └─ Expired                 expired        its publisher wanted it begun earlier
 └─ TransientError             retried, then dead as "exhausted" or "expired"
    ├─ DestinationUnavailable  unavailable    time-out, refused, reset, 408, 423, 425, 5xx but 501
    └─ DestinationThrottled    throttled      429, carries retry_after_s
@@ -29,7 +30,7 @@ REASONS: Final[dict[str, str]] = {
     "throttled": "the destination asked us to slow down (429)",
     "unavailable": "the destination did not answer, or answered that it could not",
     "exhausted": "every allowed attempt was made",
-    "expired": "the event grew older than retries may make it",
+    "expired": "the event grew older than retries may make it, or than its publisher wanted it",
     "poison": "the worker died each time it worked on this event",
     "undecodable": "the message is not even an envelope, the record no JSON",
     "unknown_task": "no task of that name exists here",
@@ -89,6 +90,12 @@ class DestinationUnauthorized(PermanentError):
     """The destination refused our key or our plan."""
 
     reason: ClassVar[str] = "unauthorized"
+
+
+class Expired(PermanentError):
+    """Its publisher set a time by which it was to be begun, and that has gone by."""
+
+    reason: ClassVar[str] = "expired"
 
 
 class TransientError(RouterError):

@@ -3,12 +3,14 @@
 Redis keys, all times in microseconds of Redis' own clock:
 
     router:event:<id>    hash    one event
-        state            unidentified | accepted | running | retrying | lined | held
+        state            scheduled | unidentified | accepted | running | retrying | lined | held
                          | delivered | filtered | dead | discarded
         at, ended        when it was accepted, when it ended
         source, type, label
         env              the envelope as JSON; kept until it is delivered or filtered
         keys             hashes of the correlation keys, while it is unidentified
+        to, said, quota  what it needs to take its place, while it is scheduled
+        reply            id of the task whose publisher wants to know what becomes of it
         subject          hash of the envelope's subject, where there is one; kept as long as env
         owner            who holds the lease (running), or held it last
         crashes          workers that died while they held the lease
@@ -26,6 +28,10 @@ Redis keys, all times in microseconds of Redis' own clock:
     router:held          zset    id → since when its deliveries wait for earlier ones, or at gates that are shut
     router:unidentified  zset    id → until when it waits for somebody to know whom it is about
     router:person:<key>, router:early:<key>    ledger/include/6_identity.lua
+    router:scheduled     zset    id → when it goes on: its publisher said so, or publishes more than its quota
+    router:quota:<source>, router:reply:<task>    ledger/include/8_published.lua
+    router:door          string  the worker that takes what others publish; for a few seconds at a time
+    router:door:tries    hash    list → how often one looked at it and did not come to an end (ledger/peek.lua)
     router:line:<subject>        list  events not worked on yet, in order of acceptance; only the first may be
     router:lane:<destination>:<subject>  list  deliveries that wait, in order; only the first may be attempted
     router:lanes:<subject>       hash  destination → deliveries in that lane
@@ -40,7 +46,7 @@ Redis keys, all times in microseconds of Redis' own clock:
     router:recent        list    envelopes of the events that ended last, newest first: at most ARCHIVE_EVENTS of
                                  at most 64 KiB; for people to look at, nothing depends on it
     router:quarantine    zset    id → when; messages that are not even an envelope
-    router:quarantine:<id> hash  raw, reason, error, label
+    router:quarantine:<id> hash  raw, reason, error, label, source, list that it came from
 
 Each change is one script (tasks/ledger/*.lua), so accepted = delivered + filtered + duplicate + dead + waiting holds
 at any moment, per source and per route. The scripts find keys by what they read, so the ledger needs one Redis, not a
@@ -58,7 +64,7 @@ from typing import Any, Final
 
 import redis
 
-from config.celery_settings import QUEUE
+from config.celery_settings import QUEUE, TICKETS
 from config.settings import Settings
 from tasks.connection import connect as connect  # noqa: PLC0414 - where its callers look for it
 from tasks.envelope import Envelope, Rejected, decode, encode, encode_part
@@ -71,6 +77,7 @@ RETRYING: Final = "router:retrying"
 LINED: Final = "router:lined"
 HELD: Final = "router:held"
 UNIDENTIFIED: Final = "router:unidentified"
+SCHEDULED: Final = "router:scheduled"
 DEAD: Final = "router:dead"
 CLAIMED: Final = "router:claimed"
 SUSPECT: Final = "router:suspect"
@@ -78,7 +85,7 @@ RECENT: Final = "router:recent"
 COUNTS: Final = "router:counts"
 QUARANTINE: Final = "router:quarantine"
 #: The sets of the events that have not ended.
-WAITING: Final = (ACCEPTED, RUNNING, RETRYING, LINED, HELD, UNIDENTIFIED)
+WAITING: Final = (ACCEPTED, RUNNING, RETRYING, LINED, HELD, UNIDENTIFIED, SCHEDULED)
 
 #: The route of a dead letter that died before it had routes.
 NO_ROUTE: Final = "-"
@@ -219,6 +226,7 @@ class Overdue:
     due: Sequence[str]
     lost: Mapping[str, float]  #: id → score seen
     early: Sequence[str]  #: nobody knew in time whom they are about
+    scheduled: Sequence[str]  #: their time has come
 
 
 class Ledger:
@@ -241,19 +249,19 @@ class Ledger:
         correlation_ttl_s: int = 604_800,
     ) -> None:
         self.client = client
-        self.queue = QUEUE
+        self.queue = TICKETS
         self.carry: Carry = _nowhere
         self._max_waiting = max_waiting
         self._dedupe_window_s = dedupe_window_s
         self._lease_us = int(lease_s * 1_000_000)
         self._archive_events = archive_events
         self._gates = gates.arguments()
-        self._correlation = (correlation_wait_s, correlation_ttl_s)
-        self._accept = KeptScript(client, _script("accept"))
+        self.correlation = (correlation_wait_s, correlation_ttl_s)
+        self._accept = KeptScript(client, script("accept"))
         self._scripts = {
-            path.stem: client.register_script(_script(path.stem))
+            path.stem: client.register_script(script(path.stem))
             for path in sorted(SCRIPTS.glob("*.lua"))
-            if path.stem not in {"accept", "quarantine", "release"}
+            if path.stem not in {"accept", "quarantine"}
         }
 
     def run(self, script: str, *args: Any) -> Any:
@@ -272,14 +280,10 @@ class Ledger:
 
         Raises QueueFull (nothing was taken) or QueueUnavailable (Redis did not say whether it was).
         """
-        args: list[Any] = [self.queue, self._max_waiting, envelopes[0].source, *self._correlation, len(envelopes)]
+        args: list[Any] = [self.queue, self._max_waiting, envelopes[0].source, *self.correlation, len(envelopes)]
         for envelope in envelopes:
-            subject = subject_key(envelope.subject) if envelope.subject else ""
-            args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope), subject)
-            if envelope.correlation:
-                args += (_said(envelope), len(envelope.correlation), *_correlation_keys(envelope))
-            else:
-                args += ("", 0)
+            subject, said, keys = placed(envelope)
+            args += (*described(envelope), subject, said, len(keys), *keys)
         try:
             answer = self._accept(args)
         except redis.RedisError as error:
@@ -296,9 +300,7 @@ class Ledger:
         """
         args: list[Any] = [rejected[0].envelope.source]
         for each in rejected:
-            envelope = each.envelope
-            record = json.dumps({"attempts": [], "reason": each.reason, "error": each.error})
-            args += (envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope), record)
+            args += (*described(each.envelope), each.record)
         try:
             return [flag == 1 for flag in self.run("reject", *args)]
         except redis.RedisError as error:
@@ -384,9 +386,10 @@ class Ledger:
         pipe.zrangebyscore(RETRYING, "-inf", now, start=0, num=most)
         pipe.zrangebyscore(ACCEPTED, "-inf", now - grace_s * 1_000_000, start=0, num=most, withscores=True)
         pipe.zrangebyscore(UNIDENTIFIED, "-inf", now, start=0, num=most)
+        pipe.zrangebyscore(SCHEDULED, "-inf", now, start=0, num=most)
         pipe.get(CLAIMED)
         pipe.llen(self.queue)
-        expired, given_back, due, old, early, claimed, length = pipe.execute()
+        expired, given_back, due, old, early, scheduled, claimed, length = pipe.execute()
         overtaken_before = float(claimed or 0)
         if not self.queue:
             # Another broker's queue, whose length nobody tells us: with time enough, a ticket counts as lost.
@@ -399,6 +402,7 @@ class Ledger:
             [id_.decode() for id_ in due],
             {id_.decode(): score for id_, score in old if score < overtaken_before},
             [id_.decode() for id_ in early],
+            [id_.decode() for id_ in scheduled],
         )
 
     def expire(self, ids: Sequence[str], limit: int, owner: str) -> tuple[list[str], list[str]]:
@@ -422,7 +426,13 @@ class Ledger:
 
     def wake_early(self, ids: Sequence[str]) -> list[str]:
         """Events that waited long enough for somebody to know whom they are about go on. Gives their ids."""
-        unsent, gone = self.run("early", self._correlation[1], *ids)
+        unsent, gone = self.run("early", self.correlation[1], *ids)
+        self.sent(unsent)
+        return [id_.decode() for id_ in gone]
+
+    def wake_scheduled(self, ids: Sequence[str]) -> list[str]:
+        """Events whose time has come take their place. Gives their ids."""
+        unsent, gone = self.run("scheduled", *self.correlation, *ids)
         self.sent(unsent)
         return [id_.decode() for id_ in gone]
 
@@ -471,11 +481,9 @@ class Ledger:
         times = self.client.hmget(f"router:grave:{event.subject}", fields)
         return any(int(at) > event.accepted_at for at in times if at is not None)
 
-    def release(self, id_: str, source: str, *, back: bool, message: bytes = b"") -> bool:
-        """Take a message out of quarantine: back onto the queue, or `message` in its place; else away for good."""
-        keys = [QUARANTINE, f"{QUARANTINE}:{id_}", COUNTS, self.queue]
-        args = [id_, source, "back" if back else "away", message]
-        return bool(self.client.eval(_RELEASE, len(keys), *keys, *args))
+    def release(self, id_: str, *, back: bool, message: bytes = b"") -> bool:
+        """Take a message out of quarantine: back onto its list, or `message` in its place; else away for good."""
+        return bool(self.run("release", id_, "back" if back else "away", message))
 
     def dead(self, most: int = 500) -> Iterator[tuple[str, str, int]]:
         """Every dead letter, oldest first: event id, route, when it died. Reads `most` at a time."""
@@ -531,7 +539,7 @@ class Ledger:
         pipe.llen(self.queue)
         pipe.zrange(ACCEPTED, 0, 0, withscores=True)
         (seconds, micros), *waiting, dead, quarantined, length, oldest = pipe.execute()
-        unclaimed, running, retrying, lined, held, unidentified = waiting
+        unclaimed, running, retrying, lined, held, unidentified, scheduled = waiting
         age = seconds + micros / 1e6 - oldest[0][1] / 1e6 if oldest else 0.0
         return {
             "unclaimed": unclaimed,
@@ -541,6 +549,7 @@ class Ledger:
             "lined": lined,
             "held": held,
             "unidentified": unidentified,
+            "scheduled": scheduled,
             "dead_letters": dead + quarantined,
             "queue_length": length,
         }
@@ -555,7 +564,7 @@ class Ledger:
 
 def ledger_of(settings: Settings, client: Any, *, max_waiting: int | None = None) -> Ledger:
     """The ledger in that Redis as the settings want it; `max_waiting` in place of theirs."""
-    return Ledger(
+    ledger = Ledger(
         client,
         max_waiting=settings.max_waiting if max_waiting is None else max_waiting,
         dedupe_window_s=settings.dedupe_window_s,
@@ -573,20 +582,19 @@ def ledger_of(settings: Settings, client: Any, *, max_waiting: int | None = None
         correlation_wait_s=settings.correlation_wait_s,
         correlation_ttl_s=settings.correlation_ttl_s,
     )
+    ledger.queue = TICKETS if settings.has_door else QUEUE
+    return ledger
 
 
 def _nowhere(_label: str, _ids: Sequence[str]) -> None:
     """Tickets go by the scripts."""
 
 
-def _script(name: str) -> bytes:
+def script(name: str) -> bytes:
     """A script with all that stands in front of it."""
     parts = [path.read_bytes() for path in sorted((SCRIPTS / "include").glob("*.lua"))]
     text = b"".join([*parts, (SCRIPTS / f"{name}.lua").read_bytes()])
     return text if name in _TAKE_IN else ALLOW_OOM + text
-
-
-_RELEASE: Final = (SCRIPTS / "release.lua").read_bytes()
 
 
 def subject_key(subject: str) -> str:
@@ -648,6 +656,19 @@ def _shut(flat: Sequence[bytes]) -> dict[str, Shut]:
 
 def _changes(flat: Sequence[bytes]) -> list[tuple[str, str]]:
     return [(gate.decode(), mode.decode()) for gate, mode in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def described(envelope: Envelope) -> tuple[str, bytes, bytes, bytes]:
+    """What the scripts write down of every event: id, label, type, envelope."""
+    return envelope.id, _text(envelope.shown), _text(envelope.type), encode(envelope)
+
+
+def placed(envelope: Envelope) -> tuple[str, str, list[str]]:
+    """What decides an event's line: its subject ("" = none), what it says of its person, its correlation keys."""
+    subject = subject_key(envelope.subject) if envelope.subject else ""
+    if not envelope.correlation:
+        return subject, "", []
+    return subject, _said(envelope), _correlation_keys(envelope)
 
 
 def _said(envelope: Envelope) -> str:

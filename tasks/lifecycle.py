@@ -18,6 +18,7 @@ from celery.worker import control
 from config.settings import Settings
 from tasks.connection import connect
 from tasks.consumer import work
+from tasks.contract import TASKS
 from tasks.heartbeat import Heartbeats, Worker, alive_queue
 from tasks.queue import ROUTE_TASK, Queue
 from tasks.sweeper import Loop, RenewedLeases
@@ -79,14 +80,14 @@ def attach(app: Celery, settings: Settings, queue: Queue, leases: RenewedLeases)
 
 
 def tell(app: Celery, telling: Telling) -> None:
-    """Tell Flower of events while the worker runs, and Celery's own events of their tickets no more.
+    """Tell Flower of events while the worker runs, and Celery's own events of tickets and publishing no more.
 
-    With a pool of processes the work is done in children, which have no way to tell: there Celery's events of the
-    tickets stay.
+    With a pool of processes the work is done in children, which have no way to tell: there Celery's events stay.
     """
 
     def set_up(instance: Any, **_: Any) -> None:
-        instance.app.tasks[ROUTE_TASK].send_events = issubclass(instance.pool_cls, prefork.TaskPool)
+        for name in (ROUTE_TASK, *TASKS):
+            instance.app.tasks[name].send_events = issubclass(instance.pool_cls, prefork.TaskPool)
 
     def ready(sender: Any, **_: Any) -> None:
         def listened() -> bool | None:
@@ -113,6 +114,7 @@ def tell(app: Celery, telling: Telling) -> None:
         telling.recall()
 
     control.control_command(name="heartbeat")(heartbeat)
+    app.telling = telling  # for what the consumer cannot use
     signals.celeryd_after_setup.connect(set_up, weak=False)
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutdown.connect(lambda **_: telling.stop(), weak=False)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tasks.envelope import utc
+from tasks.envelope import utc, without_addresses
 from tasks.json_depth import deeper_than
 from tasks.queue import ROUTE_TASK
 
@@ -25,6 +25,8 @@ MOST_DEPTH: Final = 256
 _MOST_IDS: Final = 1000
 #: Half of a character, as JSON can write it: Redis and logs are UTF-8, which has no place for it.
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+#: A task's name that is longer is no name.
+_MOST_OF_A_NAME: Final = 100
 #: What Celery would run after a task; in the body of protocol 1, in the options of protocol 2.
 _FOLLOWING: Final = ("callbacks", "errbacks", "chain", "chord")
 
@@ -101,6 +103,11 @@ def call_of(message: Mapping[str, Any]) -> Call:
         due_at=_moment("eta", held.get("eta")),
         expires_at=_moment("expires", held.get("expires")),
     )
+
+
+def shown_task(name: str) -> str:
+    """A task's name that we do not know, for logs and Flower: no addresses, no more than a name can be."""
+    return without_addresses(name[:_MOST_OF_A_NAME]).encode("utf-8", "replace").decode()
 
 
 def body_of(message: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import uuid
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import kombu
@@ -59,11 +59,19 @@ def task_headers(task: str, task_id: str, shadow: str | None, argsrepr: str) -> 
     }
 
 
-def redis_message(task: str, args: Sequence[Any], *, shadow: str | None, argsrepr: str) -> bytes:
+def redis_message(
+    task: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    task_id: str = "",
+    shadow: str | None,
+    argsrepr: str,
+) -> bytes:
     """A task as the bytes that Celery's Redis transport keeps in the queue's list."""
-    task_id = str(uuid.uuid4())
+    task_id = task_id or str(uuid.uuid4())
     message = {
-        "body": b64encode(json.dumps([args, {}, _EMBED]).encode()).decode(),
+        "body": b64encode(json.dumps([args, dict(kwargs or {}), _EMBED]).encode()).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": task_headers(task, task_id, shadow, argsrepr),
@@ -104,9 +112,8 @@ class Queue(Protocol):
 class RedisQueue:
     """Broker and ledger share one Redis: accepting is one atomic call."""
 
-    key = QUEUE
-
     def __init__(self, ledger: Ledger) -> None:
+        self.key = ledger.queue
         self.accept = ledger.accept
 
     def heartbeat(self, queue: str) -> bytes:  # noqa: ARG002 - the protocol's arguments

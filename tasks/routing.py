@@ -16,7 +16,7 @@ from tasks import webhooks as receivers
 from tasks.action import Action, Field, Request, checked, in_segments_form
 from tasks.actions import ACTIONS
 from tasks.destinations import DESTINATIONS
-from tasks.envelope import Envelope
+from tasks.envelope import TASK, Envelope
 from tasks.errors import MappingFailed, MappingRefused, TriggerRefused
 
 #: As many as Segment lets one destination have.
@@ -79,6 +79,16 @@ class Route:
         return {field: facts[fact] for field, fact in self.action.given.items()} if self.action else {}
 
 
+def _built_in(action: Action) -> Route:
+    """What a published task asks for: its arguments are the action's fields."""
+    fields_ = mapping.compile({name: {"@path": f"$.{name}"} for name in action.fields})
+    return Route(action.task, frozenset(), None, action, fields_, None)
+
+
+#: By the names of the tasks that other teams may publish; they need no file, and no file changes what they do.
+BUILT_IN: Final[Mapping[str, Route]] = {action.task: _built_in(action) for action in ACTIONS.values()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Routes:
     """All routes: presets, then those of the file in its order."""
@@ -91,10 +101,12 @@ class Routes:
 
     def get(self, name: str) -> Route | None:
         """The route of that name."""
-        return next((route for route in self.routes if route.name == name), None)
+        return BUILT_IN.get(name) or next((route for route in self.routes if route.name == name), None)
 
     def match(self, envelope: Envelope) -> list[Route]:
         """The routes that the event goes along."""
+        if envelope.format == TASK:
+            return [BUILT_IN[envelope.type]] if envelope.type in BUILT_IN else []
         return [route for route in self.routes if route.matches(envelope)]
 
 

@@ -77,7 +77,9 @@ class Sweeper:
             _woken("ticket.lost", self._ledger.wake_lost(overdue.lost))
         if overdue.early:
             self._ledger.wake_early(overdue.early)
-        return max(len(expired), len(overdue.due), len(overdue.lost), len(overdue.early))
+        if overdue.scheduled:
+            self._ledger.wake_scheduled(overdue.scheduled)
+        return max(map(len, (expired, overdue.due, overdue.lost, overdue.early, overdue.scheduled)))
 
     def _bury(self, event: StoredEvent) -> None:
         # A delivery that was not due yet was not running when the worker died.

@@ -19,7 +19,7 @@ from kombu.transport import redis as stock
 
 from config.celery_settings import QUEUE
 from tasks.connection import MasterConnection, MasterTlsConnection, manager
-from tasks.dead_letter import quarantine
+from tasks.dead_letter import MESSAGES, quarantine
 from tasks.envelope import without_addresses
 from tasks.messages import Unusable, body_of, checked
 from tasks.queue import ALIVE_TASK, ROUTE_TASK
@@ -133,7 +133,7 @@ class QoS(stock.QoS):
             return
         try:
             with self.channel.conn_or_acquire() as client:
-                client.eval(_PUT_BACK, 1, QUEUE, *reversed(raw))
+                client.eval(_PUT_BACK, 1, self.channel.tickets or QUEUE, *reversed(raw))
         except (*self.channel.connection_errors, self.channel.ResponseError) as error:
             # The sweeper finds events without a ticket.
             log.warning("tickets.not_put_back", tickets=len(raw), error=type(error).__name__)
@@ -143,6 +143,22 @@ class _Door:
     """Reads as the stock channel does, and lets through only what a worker can take."""
 
     QoS = QoS
+    #: The list that is read in place of the queue's, to which others publish: their messages have a door of their own
+    #: (tasks/door.py). "" = the queue's.
+    tickets = ""
+    _reading = False
+
+    def _brpop_start(self: Any, timeout: float | None = None) -> None:
+        self._reading = True
+        try:
+            super()._brpop_start(timeout)  # type: ignore[misc]
+        finally:
+            self._reading = False
+
+    def _q_for_pri(self: Any, queue: str, pri: int) -> Any:
+        if self._reading and queue == QUEUE and self.tickets:
+            return self.tickets
+        return super()._q_for_pri(queue, pri)  # type: ignore[misc]
 
     def _brpop_read(self: Any, **options: Any) -> bool:
         connection = self.client.connection
@@ -160,7 +176,7 @@ class _Door:
             if not popped:
                 raise stock.Empty
             queue, raw = popped
-            name = queue.decode().rsplit(self.sep, 1)[0]
+            name = QUEUE if queue.decode() == self.tickets else queue.decode().rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(name)
             self._take(raw, name)
             return True
@@ -198,7 +214,7 @@ class _Door:
             message = json.loads(raw) if queue.endswith(".pidbox") else without_arguments(checked(raw))
         except Unusable as unusable:
             with self.conn_or_acquire() as client:
-                quarantine(client, raw, unusable.reason, str(unusable), "message")
+                quarantine(client, raw, unusable.reason, str(unusable), "message", MESSAGES, QUEUE)
         else:
             self.connection._deliver(message, queue)  # noqa: SLF001 - as the stock channel does
 
@@ -221,6 +237,8 @@ class _Door:
 class Channel(_Door, stock.Channel):
     """The channel to one Redis."""
 
+    from_transport_options = (*stock.Channel.from_transport_options, "tickets")
+
 
 class Transport(stock.Transport):
     """The stock transport with our channel."""
@@ -231,7 +249,7 @@ class Transport(stock.Transport):
 class SentinelChannel(_Door, stock.SentinelChannel):
     """The channel to whichever Redis the sentinels call the master."""
 
-    from_transport_options = (*stock.SentinelChannel.from_transport_options, "sentinels")
+    from_transport_options = (*stock.SentinelChannel.from_transport_options, "sentinels", "tickets")
     connection_class = MasterConnection
     connection_class_ssl = MasterTlsConnection
 

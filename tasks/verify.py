@@ -11,7 +11,8 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tasks.ledger import DEAD, WAITING, Ledger, StoredEvent, event_key
+from tasks.dead_letter import MESSAGES
+from tasks.ledger import DEAD, QUARANTINE, WAITING, Ledger, StoredEvent, event_key
 from tasks.queue import ROUTE_TASK
 
 _PAGE: Final = 500
@@ -79,6 +80,7 @@ def walk(ledger: Ledger) -> Walk:
         waiting[event.source] += event.state in _STATES
         dead[event.source] += event.state == "dead"
         problems += [(event.id, what) for what in _wrong(event, seen[event.id], lines)]
+    dead.update(_quarantined(ledger))
     # A ticket may outlive its event: a wake-up that finds nothing does no harm.
     lost = [id_ for id_ in seen.keys() - known if seen[id_] - {"queue", "unacked"}]
     problems += [(id_, "named, but not there any more: the event is lost") for id_ in lost]
@@ -121,8 +123,15 @@ def _miscounted(ledger: Ledger, waiting: Mapping[str, int], dead: Mapping[str, i
             yield f"source {name}: {counts.get('waiting', 0)} are counted as waiting, {waiting.get(name, 0)} are there"
         there = dead.get(name, 0)
         counted = counts.get("dead", 0) - counts.get("discarded", 0)
-        if name != "queue" and counted != there:
+        if counted != there:
             yield f"source {name}: {counted} are counted as dead, {there} are there"
+
+
+def _quarantined(ledger: Ledger) -> Iterator[str]:
+    """The source of each message in quarantine."""
+    for id_, _ in ledger.client.zscan_iter(QUARANTINE, count=_PAGE):
+        source = ledger.client.hget(f"{QUARANTINE}:{id_.decode()}", "source")
+        yield source.decode() if source else MESSAGES
 
 
 def _named(ledger: Ledger, lines: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]]:

@@ -18,14 +18,18 @@ from config import tested_versions
 from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read, variable_of
-from tasks import lifecycle, publishing, retry, routing, webhooks
+from tasks import lifecycle, retry, routing, webhooks
 from tasks.attempt import World
+from tasks.contract import TASKS
 from tasks.dead_letter import DeadLetters
 from tasks.delivery import Deliverer
 from tasks.destinations import DESTINATIONS, KEYS, Destination, destinations
+from tasks.door import Door
 from tasks.gates import log_changes
 from tasks.ledger import Ledger, connect, ledger_of
-from tasks.queue import PUBLISH_TASK, ROUTE_TASK, queue_for
+from tasks.messages import Call
+from tasks.publishers import Publishers
+from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
 from tasks.telling import Telling
@@ -74,9 +78,19 @@ def build(environ: Mapping[str, str]) -> Celery:
         leases=leases,
         tell=telling,
     )
-    _register(app, deliverer, publishing.Publishing(queue, app.dead_letters))
+    door = Door(
+        ledger=ledger,
+        publishers=Publishers(),
+        name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
+        threads=settings.worker_concurrency,
+        result_ttl_s=settings.result_ttl_s,
+        max_waiting=settings.max_waiting,
+        others=app.tasks,
+        tell=telling.failed,
+    )
+    _register(app, deliverer, door)
     limits = {name: routes.limits.get(name, (None, None)) for name in known}
-    _sweep_while_running(settings, ledger, limits, telling)
+    _sweep_while_running(settings, ledger, limits, door, telling)
     lifecycle.attach(app, settings, queue, leases)
     lifecycle.tell(app, telling)
     for warning in routes.warnings:
@@ -148,7 +162,7 @@ def policy(settings: Settings) -> retry.Policy:
     )
 
 
-def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishing) -> None:
+def _register(app: Celery, deliverer: Deliverer, door: Door) -> None:
     worker = f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}"
     claims = itertools.count(1)
 
@@ -157,16 +171,28 @@ def _register(app: Celery, deliverer: Deliverer, published: publishing.Publishin
         # The process id: children of a pool of processes share what was made before the fork.
         deliverer.work(ids, f"{worker}:{os.getpid()}:{next(claims)}")
 
-    # Its message is the only copy: acknowledged when it is in the ledger. Run twice, its ids are duplicates.
-    @app.task(name=PUBLISH_TASK, shared=False, acks_late=True, Request="tasks.consumer:Request")
-    def publish(*events: Any, **named: Any) -> None:
-        published.take([*events, *named.values()])
+    # Where there is no door, Celery takes what others publish. The message is the only copy: acknowledged when it is in
+    # the ledger. Run twice, its events are duplicates.
+    for name in sorted(TASKS):
+
+        @app.task(name=name, bind=True, shared=False, acks_late=True, typing=False, Request="tasks.consumer:Request")
+        def take(self: Any, *args: Any, **named: Any) -> None:
+            asked = self.request
+            door.accept(Call(self.name, asked.id, args, named, asked.headers or {}))
+
+    @app.task(name=ALIVE_TASK, shared=False, send_events=False)
+    def alive() -> None:
+        app.pulse.felt()
 
     app.finalize()
 
 
 def _sweep_while_running(
-    settings: Settings, ledger: Ledger, limits: Mapping[str, tuple[float | None, int | None]], telling: Telling
+    settings: Settings,
+    ledger: Ledger,
+    limits: Mapping[str, tuple[float | None, int | None]],
+    door: Door,
+    telling: Telling,
 ) -> None:
     sweeper = Sweeper(
         ledger,
@@ -187,6 +213,7 @@ def _sweep_while_running(
     loops = (
         Loop("sweeper", settings.sweep_interval_s, sweeper.sweep),
         Loop("gates", _TICK_S, tick),
+        *([Loop("door", 0, door.turn)] if settings.has_door else ()),
     )
 
     def start(**_: Any) -> None:

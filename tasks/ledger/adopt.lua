@@ -9,7 +9,7 @@ for i = 2, #ARGV do
   local state = redis.call('HGET', event, 'state')
   -- Who works on it, or waits with a due time, is not forgotten.
   local busy = redis.call('ZSCORE', WAITS.running, id) or redis.call('ZSCORE', WAITS.retrying, id)
-    or redis.call('ZSCORE', WAITS.unidentified, id)
+    or redis.call('ZSCORE', WAITS.unidentified, id) or redis.call('ZSCORE', WAITS.scheduled, id)
   local subject = redis.call('HGET', event, 'subject')
   -- Nor who stands in its line; the first of it is woken, and takes the others along.
   local line = state == 'lined' and subject and line_key(subject)

@@ -1,11 +1,5 @@
 -- Keep a message that cannot become an event.
--- KEYS  quarantine, hash of the message, counts
--- ARGV  id, raw, reason, error, label, source
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  local time = redis.call('TIME')
-  redis.call('HSET', KEYS[2], 'raw', ARGV[2], 'reason', ARGV[3], 'error', ARGV[4], 'label', ARGV[5])
-  redis.call('ZADD', KEYS[1], string.format('%.0f', time[1] * 1000000 + time[2]), ARGV[1])
-  redis.call('HINCRBY', KEYS[3], 'source/' .. ARGV[6] .. '/accepted', 1)
-  redis.call('HINCRBY', KEYS[3], 'source/' .. ARGV[6] .. '/dead', 1)
-end
+-- ARGV  queue, id, raw, reason, error, label, source, list that it came from
+keep_message(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8])
+taken_in()
 return redis.status_reply('OK')

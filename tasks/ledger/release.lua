@@ -1,17 +1,16 @@
--- Take a message out of quarantine: back onto the queue, or away for good.
--- KEYS  quarantine, hash of the message, counts, queue list
--- ARGV  id, source, 'back' or 'away', what to put back in place of the message ('' = the message)
+-- Take a message out of quarantine: back onto the list it came from, or away for good.
+-- ARGV  queue, id, 'back' or 'away', what to put back in place of the message ('' = the message)
 -- Gives 1, or 0 when it is not there (any more)
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
-  return 0
-end
-local row = 'source/' .. ARGV[2] .. '/'
+local id, hash = ARGV[2], QUARANTINE .. ':' .. ARGV[2]
+if redis.call('ZREM', QUARANTINE, id) == 0 then return 0 end
+local raw, source, list = unpack(redis.call('HMGET', hash, 'raw', 'source', 'list'))
+source = source or 'queue'
 if ARGV[3] == 'back' then
-  redis.call('LPUSH', KEYS[4], ARGV[4] ~= '' and ARGV[4] or redis.call('HGET', KEYS[2], 'raw'))
-  redis.call('HINCRBY', KEYS[3], row .. 'accepted', -1)
-  redis.call('HINCRBY', KEYS[3], row .. 'dead', -1)
+  redis.call('LPUSH', list or 'events', ARGV[4] ~= '' and ARGV[4] or raw)
+  count('source', source, 'accepted', -1)
+  count('source', source, 'dead', -1)
 else
-  redis.call('HINCRBY', KEYS[3], row .. 'discarded', 1)
+  count('source', source, 'discarded', 1)
 end
-redis.call('DEL', KEYS[2])
+redis.call('DEL', hash)
 return 1

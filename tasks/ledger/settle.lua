@@ -117,7 +117,7 @@ end
 redis.call('HDEL', event, 'owner', 'crashes')
 if redis.call('GET', SUSPECT) == id then redis.call('DEL', SUSPECT) end
 
-local ready, next_due, waits, final = false, nil, false, 'filtered'
+local ready, next_due, waits, final, why = false, nil, false, 'filtered', nil
 local hash = redis.call('HGETALL', event)
 for n = 1, #hash, 2 do
   if string.sub(hash[n], 1, 2) == 's:' then
@@ -131,6 +131,7 @@ for n = 1, #hash, 2 do
       waits = true
     elseif state == 'dead' or (state == 'delivered' and final == 'filtered') then
       final = state
+      if state == 'dead' then why = string.match(redis.call('HGET', event, 'd' .. string.sub(hash[n], 2)), '"reason": ?"([%a_]+)"') end
     end
   end
 end
@@ -146,6 +147,7 @@ else
   count('source', source, 'waiting', -1)
   count('source', source, final, 1)
   redis.call('HSET', event, 'state', final, 'ended', micros(now))
+  ended_for_publisher(id, why or final, final == 'dead')
   if keep > 0 then
     local envelope = redis.call('HGET', event, 'env')
     if envelope and #envelope <= longest then

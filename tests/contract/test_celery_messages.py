@@ -14,7 +14,7 @@ from celery import Celery
 from celery.worker.request import Request
 
 from cli import redis_server
-from config.celery_settings import QUEUE, celery_settings
+from config.celery_settings import QUEUE, TICKETS, celery_settings
 from config.settings import load
 from tasks.envelope import Envelope
 from tasks.ledger import Ledger
@@ -156,7 +156,7 @@ def test_the_consumer_reads_both_alike(app: Celery, client: Any) -> None:
     """Celery's consumer makes the same task, arguments and headers of our message as of its own."""
     theirs = celerys(app, client, ROUTE_TASK, [IDS], shadow=SHADOW)
     ours = redis_message(ROUTE_TASK, [IDS], shadow=SHADOW, argsrepr="x")
-    client.lpush(QUEUE, theirs, ours)
+    client.lpush(TICKETS, theirs, ours)
 
     messages = consumed(app, 2)
     requests = [Request(message, app=app, task=app.tasks[ROUTE_TASK]) for message in messages]
@@ -169,7 +169,7 @@ def test_the_consumer_reads_both_alike(app: Celery, client: Any) -> None:
         {**message.headers, **dict.fromkeys(("id", "root_id", "origin", "argsrepr"))} for message in messages
     )
     assert first == second
-    assert client.llen(QUEUE) == client.hlen("unacked") == 0
+    assert client.llen(TICKETS) == client.hlen("unacked") == 0
 
 
 def test_the_ledgers_script_pushes_a_ticket(app: Celery, client: Any) -> None:
@@ -192,7 +192,7 @@ def test_the_ledgers_script_pushes_a_ticket(app: Celery, client: Any) -> None:
 def test_what_is_unusable_goes_into_quarantine(app: Celery, client: Any) -> None:
     """Through the worker's transport: the bad message is kept raw, the good one behind it arrives."""
     good = redis_message(ROUTE_TASK, [IDS], shadow=SHADOW, argsrepr="x")
-    client.lpush(QUEUE, b"\xffjunk", good)
+    client.lpush(TICKETS, b"\xffjunk", good)
 
     (message,) = consumed(app, 1)
 

@@ -27,7 +27,7 @@ EVENT = SAMPLES[0]
 class FakeQueue:
     """Takes everything once, or raises what it is told to."""
 
-    key = "events"
+    key = "events.tickets"
 
     def __init__(self) -> None:
         self.seen: dict[str, Envelope] = {}

@@ -39,7 +39,7 @@ def bench() -> Bench:
 
 def work_all(bench: Bench) -> None:
     """Take every ticket there is, and those that come of it."""
-    while raw := bench.ledger.client.rpop("events"):
+    while raw := bench.ledger.client.rpop("events.tickets"):
         bench.work(*json.loads(json.loads(raw)["body"])[0][0])
 
 
@@ -98,7 +98,7 @@ def test_one_probes_then_more_and_more_go(bench: Bench) -> None:
 
     wait_over(bench)
     assert (gate(bench).mode, gate(bench).in_flight) == ("probing", 1)
-    assert bench.ledger.client.llen("events") == 1
+    assert bench.ledger.client.llen("events.tickets") == 1
     bench.work("e4")
     assert (gate(bench).mode, gate(bench).in_flight) == ("ramping", 2)
     work_all(bench)
@@ -404,7 +404,7 @@ def test_what_was_let_go_and_never_came_back_counts_no_more(bench: Bench) -> Non
     accept(bench.ledger, "e1", "e2")
     bench.work("e1")
     bench.work("e2")
-    bench.ledger.client.delete("events")
+    bench.ledger.client.delete("events.tickets")
     client = bench.ledger.client
     (flying,) = client.zrange("router:flight:api", 0, -1)
     for kept in (True, False):

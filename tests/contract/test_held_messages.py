@@ -36,8 +36,12 @@ def client(server: redis_server.Server) -> Iterator[Any]:
 
 @pytest.fixture
 def connection(server: redis_server.Server, client: Any) -> Iterator[kombu.Connection]:
-    """The worker's connection to its broker."""
-    conf = celery_settings(load({"REDIS_URL": server.url}))
+    """The worker's connection to a broker beside the ledger's Redis, where others' messages come to it, too."""
+    yield from connected({"REDIS_URL": "redis://127.0.0.1:1/0", "BROKER_URL": server.url})
+
+
+def connected(environ: dict[str, str]) -> Iterator[kombu.Connection]:
+    conf = celery_settings(load(environ))
     with kombu.Connection(
         conf["broker_url"], transport=conf["broker_transport"], transport_options=conf["broker_transport_options"]
     ) as found:
@@ -113,6 +117,18 @@ def test_tickets_are_handed_back_in_their_order(client: Any, connection: kombu.C
 
     assert queued(client) == ["e2", "e3", "e4"]
     assert kept(client) == (1, 1)
+
+
+def test_where_there_is_a_door_only_tickets_are_read(client: Any, server: redis_server.Server) -> None:
+    """And handed back to the list that they came from; what others publish is left to the door."""
+    put(client, PUBLISH_TASK, "p1")
+    client.lpush("events.tickets", redis_message(ROUTE_TASK, [["e1"]], shadow=None, argsrepr="x"))
+    for connection in connected({"REDIS_URL": server.url}):
+        (ticket,) = take(connection, 1)
+        assert ticket.payload[0] == [["e1"]]
+        assert client.llen("events.tickets") == 0
+        connection.default_channel.hand_back()
+    assert (client.llen("events.tickets"), queued(client)) == (1, ["p1"])
 
 
 def test_a_closed_connection_puts_all_back(client: Any, connection: kombu.Connection) -> None:

@@ -9,7 +9,7 @@ from tasks.errors import QueueFull, QueueUnavailable
 from tasks.ledger import ACCEPTED, DEAD, LONGEST_KEPT, RECENT, RETRYING, RUNNING, SUSPECT, WAITING, Ledger, Result
 from tasks.queue import RedisQueue
 
-QUEUE = "events"
+QUEUE = "events.tickets"
 
 
 @pytest.fixture
@@ -528,6 +528,7 @@ def test_counts_and_sizes(ledger: Ledger) -> None:
         "lined": 0,
         "held": 0,
         "unidentified": 0,
+        "scheduled": 0,
         "dead_letters": 1,
         "queue_length": 2,
     }

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from builders import envelope_data, fake_ledger
+from builders import fake_ledger
 from flask import Flask
 from test_tracking import CALL, NOW
 
@@ -12,9 +12,7 @@ from app import create_app
 from app.source import Refusal, Source
 from app.sources import encharge, segment
 from app.sources.segment import Call
-from tasks.dead_letter import DeadLetters
 from tasks.envelope import Rejected
-from tasks.publishing import Publishing
 from tasks.queue import RedisQueue
 
 OTHER_MACHINE = {"REMOTE_ADDR": "192.0.2.7"}
@@ -76,29 +74,3 @@ def test_bug_a_webhooks_payload_was_copied_for_each_of_100_people() -> None:
         encharge.unwrap("encharge", {**body, "eventPayload": {"note": "x" * 200_000}}, "newUser", NOW)
     assert refused.value.status == 413
     assert len(encharge.unwrap("encharge", {**body, "endUserData": people[:1]}, "newUser", NOW)) == 1
-
-
-class CountingQueue:
-    """Takes everything; remembers how much at once."""
-
-    key = "events"
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def accept(self, envelopes: Any) -> list[bool]:
-        self.calls.append(len(envelopes))
-        return [True] * len(envelopes)
-
-    def ticket(self, *_: str) -> bytes:
-        return b""
-
-    def publish(self, ids: Any) -> None:
-        """Nothing to do."""
-
-
-def test_bug_ten_thousand_published_events_were_one_call_to_redis() -> None:
-    """Redis does nothing else during a call: it gets them in shares."""
-    queue = CountingQueue()
-    Publishing(queue, DeadLetters(fake_ledger())).take([[envelope_data(id=str(number)) for number in range(1100)]])
-    assert queue.calls == [500, 500, 100]

@@ -24,14 +24,14 @@ DOWN = DestinationUnavailable("answered 503")
 
 def tickets(ledger: Ledger) -> list[list[str]]:
     """The ids of the tickets in the queue, the oldest first."""
-    found = ledger.client.lrange("events", 0, -1)
+    found = ledger.client.lrange("events.tickets", 0, -1)
     return [json.loads(json.loads(raw)["body"])[0][0] for raw in reversed(found)]
 
 
 def taken(ledger: Ledger) -> list[str]:
     """Take all tickets off the queue: the ids."""
     ids = [id_ for each in tickets(ledger) for id_ in each]
-    ledger.client.delete("events")
+    ledger.client.delete("events.tickets")
     return ids
 
 
@@ -333,14 +333,14 @@ class OrderMachine(RuleBasedStateMachine):
         self._work()
 
     def _work(self) -> None:
-        raw = self.bench.ledger.client.rpop("events")
+        raw = self.bench.ledger.client.rpop("events.tickets")
         if raw is not None:
             self.bench.work(*json.loads(json.loads(raw)["body"])[0][0])
 
     @rule()
     def crash(self) -> None:
         """A worker dies with what the oldest ticket names."""
-        raw = self.bench.ledger.client.rpop("events")
+        raw = self.bench.ledger.client.rpop("events.tickets")
         if raw is not None:
             for event in self.bench.ledger.claim(json.loads(json.loads(raw)["body"])[0][0], "dying"):
                 lease_out(self.bench.ledger, event.id)
@@ -348,7 +348,7 @@ class OrderMachine(RuleBasedStateMachine):
 
     @rule()
     def lose_tickets(self) -> None:
-        self.bench.ledger.client.delete("events")
+        self.bench.ledger.client.delete("events.tickets")
 
     @rule(gate=st.sampled_from(["api", "other", "route:a"]), pause=st.booleans())
     def operate(self, gate: str, pause: bool) -> None:
@@ -415,7 +415,7 @@ class OrderMachine(RuleBasedStateMachine):
             for id_, name, _ in list(self.bench.ledger.dead()):
                 self.bench.ledger.discard(id_, name)
             self.time_passes()
-            while self.bench.ledger.client.llen("events"):
+            while self.bench.ledger.client.llen("events.tickets"):
                 self._work()
             if all(self.bench.event(id_).ended_at for id_ in self.known) and not list(self.bench.ledger.dead()):
                 break

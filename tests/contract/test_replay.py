@@ -77,7 +77,7 @@ def test_those_gone_are_passed_over(ledger: Ledger, replay: Replay) -> None:
     ledger.discard("e1", "b")
 
     assert replay.run(["e1:a", "e1:a", "e1:b", "e1:c", "e9:a", "quarantine:x", ""]) == 1
-    assert ledger.client.llen("events") == 2
+    assert ledger.client.llen("events.tickets") == 2
 
 
 def test_an_event_that_had_no_routes(ledger: Ledger, replay: Replay) -> None:

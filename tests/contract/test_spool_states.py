@@ -24,7 +24,7 @@ FATES = st.sampled_from(["taken", "away", "full", "taken without a word"])
 class Redis:
     """Takes events or not, as the plan says for each call; knows duplicates by their id, as the ledger does."""
 
-    key = "events"
+    key = "events.tickets"
 
     def __init__(self) -> None:
         self.ids: list[str] = []

@@ -194,7 +194,7 @@ def test_limits_of_a_batch(client: FlaskClient, ledger: Ledger) -> None:
     batch = [{"type": "page", "userId": f"u{number}", "messageId": str(number)} for number in range(2501)]
     assert client.post("/v1/batch", json={"batch": batch[:2500]}, headers=BASIC).status_code == 200
     assert ledger.client.zcard("router:accepted") == 2500
-    assert ledger.client.llen("events") == 100
+    assert ledger.client.llen("events.tickets") == 100
     assert client.post("/v1/batch", json={"batch": batch}, headers=BASIC).status_code == 200
     assert client.post("/v1/batch", json={"batch": []}, headers=BASIC).status_code == 200
     assert codes(ledger) == ["too_many_events", "empty_batch"]

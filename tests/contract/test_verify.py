@@ -35,7 +35,7 @@ def bench() -> Bench:
     bench.work("e5")
     accept(ledger, "e6", "e7", subject="encharge:six")
     ledger.claim(["e6"], "worker")
-    ledger.client.lpush("events", b"not a ticket")
+    ledger.client.lpush("events.tickets", b"not a ticket")
     return bench
 
 

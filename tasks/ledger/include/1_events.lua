@@ -6,6 +6,7 @@ local COUNTS, DEAD, SUSPECT, SHUT = 'router:counts', 'router:dead', 'router:susp
 local WAITS = {
   accepted = 'router:accepted', running = 'router:running', retrying = 'router:retrying',
   lined = 'router:lined', held = 'router:held', unidentified = 'router:unidentified',
+  scheduled = 'router:scheduled',
 }
 local ENDED = {delivered = true, filtered = true, dead = true, discarded = true}
 

@@ -1,0 +1,74 @@
+-- Take messages off a list that others publish to, and into the ledger: each becomes events, dead letters or, if it cannot
+-- be used at all, a message in quarantine. One step, so nothing is lost between, and nothing is taken twice.
+-- ARGV  queue, list, number of messages, SHA-1 of them, one after the other as peek.lua gave them, most events in a ticket,
+--       how long to wait for an event's person and to remember it (seconds), then items:
+--         'event', source, id, label, type, envelope, subject, what it says of its person, task that wants to know ('' =
+--           none), due in microseconds ('' = now), microseconds between two events of its publisher and how many may come
+--           at once ('' = no quota), number of correlation keys, the keys
+--         'dead', source, id, label, type, envelope, record, task that wants to know, outcome
+--         'keep', id, raw, reason, error, label, source
+--         'ticket', raw    a ticket of ours
+--         'reply', task, number of events, seconds that the result is kept
+-- No messages: the items only, of a message that is taken away later, or that another broker carried.
+-- Gives {0} when the messages are not there (any more), or {1, unsent tickets, 1 or 0 for each event and dead letter}
+local list, messages, most = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
+local wait, remember = tonumber(ARGV[6]) * 1000000, ARGV[7]
+local TRIES = 'router:door:tries'
+local there, oldest_first = messages > 0 and redis.call('LRANGE', list, -messages, -1) or {}, {}
+for n = #there, 1, -1 do oldest_first[#oldest_first + 1] = there[n] end
+if #there ~= messages or redis.sha1hex(table.concat(oldest_first)) ~= ARGV[4] then return {0} end
+if messages > 0 then
+  redis.call('LTRIM', list, 0, -messages - 1)
+  redis.call('HDEL', TRIES, list)
+  local careful = 'careful:' .. list
+  if redis.call('HEXISTS', TRIES, careful) == 1 and redis.call('HINCRBY', TRIES, careful, -messages) <= 0 then
+    redis.call('HDEL', TRIES, careful)
+  end
+end
+
+local answer, at = {1, unsent}, 8
+local take = {}
+
+function take.event(source, id, label, type_, envelope, subject, said, task, due, gap, burst, number)
+  local keys = {}
+  for n = 1, tonumber(number) do keys[n] = ARGV[at + n - 1] end
+  at = at + #keys
+  local new = is_new(source, id)
+  answer[#answer + 1] = new and 1 or 0
+  if not new then
+    if task ~= '' then answer_publisher(task, id, 'duplicate', false) end
+    return
+  end
+  write_event(source, id, label, type_, envelope)
+  tally(source, 'waiting')
+  if task ~= '' then redis.call('HSET', event_key(id), 'reply', task) end
+  local asked, allowed = tonumber(due ~= '' and due or '0'), gap ~= '' and slot(source, tonumber(gap), tonumber(burst))
+  if asked > now or allowed then
+    schedule(id, math.max(asked, allowed or 0), subject, said, keys, allowed)
+  elseif place(id, envelope, subject, said, keys, wait, remember) == 'accepted' then
+    head(source, id, label, most)
+  end
+end
+
+function take.dead(source, id, label, type_, envelope, record, task, outcome)
+  local new = bury(source, id, label, type_, envelope, record)
+  answer[#answer + 1] = new and 1 or 0
+  if task ~= '' then answer_publisher(task, id, outcome, true) end
+end
+
+function take.keep(id, raw, reason, error_, label, source) keep_message(id, raw, reason, error_, label, source, list) end
+
+function take.ticket(raw) redis.call('LPUSH', queue, raw) end
+
+function take.reply(task, events, ttl) expect_reply(task, events, ttl) end
+
+local WIDTH = {event = 12, dead = 8, keep = 6, ticket = 1, reply = 3}
+while at <= #ARGV do
+  local kind = ARGV[at]
+  local values = {}
+  for n = 1, WIDTH[kind] do values[n] = ARGV[at + n] end
+  at = at + 1 + WIDTH[kind]
+  take[kind](unpack(values))
+end
+taken_in()
+return answer
