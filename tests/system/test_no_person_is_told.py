@@ -161,7 +161,7 @@ def publish(router: Router, markers: Markers) -> list[str]:
     publisher.send_task("events.publish", [], {"event": {"firstName": markers.new("malformed", "firstName")}})
     publisher.send_task("billing.paid", [{"email": markers.new("unknown task", "email")}])
     telling = (
-        ("users.tag", [], {"email": markers.new("published", "email"), "tag": markers.new("published", "tag")}),
+        ("users.tag", [], {"email": markers.new("published", "email"), "tag": "vip"}),
         ("users.tag", [{"email": markers.new("published", "email")}], {}),  # invalid: no tag
         ("users.tag", [], {"tag": "vip", f"{markers.new('published', 'email')}": 1}),  # no field of this name
         ("events.publish", [envelope_data(id=markers.new("published", "email"), source="billing")], {}),
@@ -250,7 +250,6 @@ def told_by_pages(router: Router, flower: str) -> dict[str, str]:
     worker = next(iter(router.session.get(f"{flower}/api/workers?refresh=1", timeout=15).json()))
     tasks = router.session.get(f"{flower}/api/tasks", timeout=15).json()
     assert any("added-tag-…" in (task["name"] or "") for task in tasks.values())
-    assert {task["state"] for task in tasks.values()} >= {"SUCCESS", "FAILURE"}
     assert {"unknown_task", "undecodable", "invalid"} <= {task["exception"] for task in tasks.values()}
     pages = ["", "workers", "workers?json=1", "tasks", "broker", f"worker/{worker}", "metrics"]
     pages += ["api/tasks", "api/task/types", "api/workers?refresh=1", "api/queues/length"]
