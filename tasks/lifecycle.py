@@ -15,6 +15,7 @@ from celery import Celery, signals
 from celery.concurrency import prefork
 from celery.worker import control
 
+from config.celery_settings import QUEUE
 from config.settings import Settings
 from tasks.connection import connect
 from tasks.consumer import work
@@ -113,7 +114,15 @@ def tell(app: Celery, telling: Telling) -> None:
         # Who listens to events asks for this when it begins to.
         telling.recall()
 
+    def active_queues(state: Any) -> list[dict[str, Any]]:
+        """List the task queues a worker is currently consuming from."""
+        queues = control.active_queues(state)
+        tickets = app.conf.broker_transport_options.get("tickets")
+        # Read in place of the queue's own list; Flower's page of queues goes by this.
+        return [*queues, *({**each, "name": tickets} for each in queues if tickets and each["name"] == QUEUE)]
+
     control.control_command(name="heartbeat")(heartbeat)
+    control.inspect_command(name="active_queues")(active_queues)
     app.telling = telling  # for what the consumer cannot use
     signals.celeryd_after_setup.connect(set_up, weak=False)
     signals.worker_ready.connect(ready, weak=False)

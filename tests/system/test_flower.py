@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
-from builders import back
+from builders import back, envelope_data
+from celery import Celery
 from conftest import Router, numbered, wait
 
 from cli import redis_server, stack
@@ -40,8 +41,6 @@ class Flower:
     def start(self) -> None:
         process = self._router.start("flower", stack.flower_command(self.port), FLOWER_BASIC_AUTH=":".join(LOGIN))
         wait(lambda: stack.answers(f"{self.url}/healthcheck"), 15, "Flower answers", process)
-        # It has begun to listen when it has heard of a worker.
-        wait(lambda: bool(self.get("workers?json=1").json()["data"]), 15, "Flower knows a worker", process)
 
     def get(self, path: str) -> requests.Response:
         return self.session.get(f"{self.url}/{path}", timeout=10)
@@ -81,10 +80,14 @@ def test_a_row_for_each_event(make_router: Callable[..., Router], tmp_path: Any)
 
     for path in (*PAGES, *API):
         assert requests.get(f"{flower.url}/{path}", timeout=5).status_code == 401, path
+    # It has begun to listen when it has heard of a worker.
+    wait(lambda: bool(flower.get("workers?json=1").json()["data"]), 15, "Flower knows a worker")
     broker = flower.get("broker")
     assert broker.status_code == 200
-    assert ">events<" in "".join(broker.text.split())
-    assert {"name": "events", "messages": 0} in flower.get("api/queues/length").json()["active_queues"]
+    lengths = flower.get("api/queues/length").json()["active_queues"]
+    for queue in ("events", "events.tickets"):
+        assert f">{queue}<" in "".join(broker.text.split())
+        assert {"name": queue, "messages": 0} in lengths
 
     (fine,) = router.post_many(numbered(1))
     flower.shows("SUCCESS", fine)
@@ -95,6 +98,15 @@ def test_a_row_for_each_event(make_router: Callable[..., Router], tmp_path: Any)
     (unwanted,) = router.post_many(numbered(1, "newUser"))
     flower.shows("SUCCESS", unwanted)
     assert flower.row(unwanted)["result"] == "filtered"
+    publisher = Celery(broker=router.redis.url, set_as_current=False)
+    publisher.conf.task_default_queue = "events"
+    publisher.send_task("events.publish", [envelope_data(id="paid-7", source="billing", type="paid", name="paid")])
+    publisher.send_task("billing.invoice", task_id="invoice-7")
+    flower.shows("SUCCESS", "paid-7")
+    assert flower.row("paid-7")["name"] == "billing · paid"
+    wait(lambda: bool(flower.found("billing.invoice")), 5, "what nobody can use is shown")
+    (unknown,) = flower.found("billing.invoice")
+    assert (flower.row(unknown)["state"], flower.row(unknown)["exception"]) == ("FAILURE", "unknown_task")
 
     router.faults({"path": "/ingest", "status": 503}, {"path": "/api", "status": 400})
     later = router.post_many(numbered(3)[1:])
@@ -136,11 +148,11 @@ def test_flower_does_not_start_without_a_login(make_router: Callable[..., Router
     router = make_router()
     program = [sys.executable, "-c", "from cli.main import main; main()", "flower"]
     program += ["--port", str(redis_server.free_port())]
-    logins = ("", "operator", "operator:")
+    logins = ("", "operator:")
 
     for login in logins:
         router.start(f"flower as {login}", program, FLOWER_BASIC_AUTH=login)
 
-    assert [router.processes[f"flower as {login}"].wait(30) for login in logins] == [1, 1, 1]
+    assert [router.processes[f"flower as {login}"].wait(30) for login in logins] == [1, 1]
     for login in logins:
         assert "FLOWER_BASIC_AUTH: must be user:password" in router.log(f"flower as {login}").read_text()
