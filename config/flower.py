@@ -29,7 +29,7 @@ max_tasks = int(os.environ.get("FLOWER_MAX_TASKS") or 10_000)
 purge_offline_workers = 600
 #: Its buttons are meant for tasks, and a row is an event: there is nothing to revoke, terminate or limit.
 read_only = os.environ.get("FLOWER_READ_ONLY", "").lower() not in {"0", "false", "no"}
-tasks_columns = "name,uuid,state,result,exception,received,runtime,worker"
+tasks_columns = "name,state,exception,result,received,runtime,uuid,worker"
 
 # Only for us: it names every event of the last days. Reading it runs what is in it, as with any pickle.
 _folder = Path(db).absolute().parent
