@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "import": ("importing", "importing"),
     "kinesis": ("kinesis", "kinesis"),
     "ledger": ("ledger", "ledger"),
+    "publish": ("publish", "publish"),
     "route": ("gates", "route"),
     "sandbox": ("sandbox", "sandbox"),
     "send": ("send", "send"),

@@ -1,10 +1,11 @@
-"""Writes the pages of docs/ that follow from the code: the envelope's JSON Schema, reference.md and vocabulary.md.
+"""Writes the pages of docs/ that follow from the code: JSON Schemas, AsyncAPI, reference.md and vocabulary.md.
 
 `make docs` writes them; tests/unit/test_generated_docs.py fails when they are not what the code says.
 """
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,12 @@ def detail_cell(system: System, detail: str) -> str:
     return quoted(system.properties.get(detail)) if detail in system.properties or not also else f"`{also}` (read only)"
 
 
-PAGES = {"envelope.schema.json": envelope_schema, "reference.md": reference, "vocabulary.md": vocabulary_page}
+PAGES = {
+    "envelope.schema.json": envelope_schema,
+    "reference.md": reference,
+    "vocabulary.md": vocabulary_page,
+    **runpy.run_path(str(HERE / "contract/generate.py"))["PAGES"],
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

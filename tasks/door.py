@@ -87,16 +87,14 @@ class Door:
 
     def take(self) -> bool:
         """Take some of what is there. Gives False when there was nothing, or somebody else keeps the door."""
-        lists = list(self._lists)
-        if next(self.turns) % _TURNS == _TURNS - 1:
-            lists.reverse()
+        lists = self._lists(next(self.turns))
         found = self.ledger.run(
             "peek", self.name, _KEPT_MS, _CAREFUL_FROM, _MOST_MESSAGES, _MOST_BYTES, self.max_waiting, *lists
         )
         if not found:
             return False
         queue, tries, raw = found
-        items = [item for each in raw for item in self._items(each, self._lists[queue.decode()], tries)]
+        items = [item for each in raw for item in self._items(each, lists[queue.decode()], tries)]
         self._publish(queue, raw, items)
         return True
 
@@ -112,11 +110,12 @@ class Door:
                 log.warning("ledger.unreachable", loop="door", error=type(error).__name__)
                 time.sleep(_AFTER_FAILURE_S)
 
-    @property
-    def _lists(self) -> Mapping[str, str | None]:
-        """List → whose it is, the most urgent first."""
-        owners = self.publishers.lists()
-        return {f"{queue}{step}": owner for step in _PRIORITIES for queue, owner in owners.items()}
+    def _lists(self, turn: int) -> Mapping[str, str | None]:
+        """List → whose it is, the most urgent first; each publisher's is the first of its kind in turn."""
+        owners = list(self.publishers.lists().items())
+        first = turn % len(owners)
+        lists = [(f"{queue}{step}", owner) for step in _PRIORITIES for queue, owner in owners[first:] + owners[:first]]
+        return dict(reversed(lists) if turn % _TURNS == _TURNS - 1 else lists)
 
     def _wait(self) -> None:
         keeper = self.ledger.client.get("router:door")

@@ -306,6 +306,13 @@ class Ledger:
         except redis.RedisError as error:
             raise QueueUnavailable(type(error).__name__) from error
 
+    def push(self, queue: str, messages: Sequence[bytes]) -> None:
+        """Put messages onto a list, as publishers do; needs no other right than theirs. Raises QueueUnavailable."""
+        try:
+            self.client.lpush(queue, *messages)
+        except redis.RedisError as error:
+            raise QueueUnavailable(type(error).__name__) from error
+
     # --- work -------------------------------------------------------------------------------------------------
 
     def claim(self, ids: Sequence[str], owner: str) -> list[StoredEvent]:

@@ -7,6 +7,7 @@ publishes it.
 """
 
 import contextlib
+import functools
 import json
 import uuid
 from base64 import b64encode
@@ -31,6 +32,8 @@ ALIVE_TASK: Final = "router.alive"
 #: A heartbeat that nobody took for so long is dropped; there are younger ones.
 _HEARTBEAT_S: Final = 10
 _ORIGIN: Final = "event-router"
+#: What headers tell of arguments that are about somebody.
+_HIDDEN: Final = "…"
 _EMBED: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -101,6 +104,13 @@ class Queue(Protocol):
         """
         ...
 
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+        """Call a task as other teams do, once for each id: with its one argument, and those by name.
+
+        Raises QueueUnavailable.
+        """
+        ...
+
     def heartbeat(self, queue: str) -> bytes:
         """A worker's message to itself for a script to push onto its queue; empty when it is on its way already.
 
@@ -115,6 +125,11 @@ class RedisQueue:
     def __init__(self, ledger: Ledger) -> None:
         self.key = ledger.queue
         self.accept = ledger.accept
+        self._push = ledger.push
+
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+        message = functools.partial(redis_message, task, kwargs=named, shadow=None, argsrepr=_HIDDEN)
+        self._push(QUEUE, [message([argument], task_id=id_) for id_, argument in calls.items()])
 
     def heartbeat(self, queue: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
         return redis_message(ALIVE_TASK, [], shadow=None, argsrepr="()")
@@ -136,6 +151,10 @@ class BrokerQueue:
         self._connection = kombu.Connection(broker_url, connect_timeout=0.5, transport_options=once)
         self._pool = self._connection.Pool(limit=8)
 
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+        for id_, argument in calls.items():
+            self._publish(QUEUE, [argument], task, None, _HIDDEN, named, task_id=id_)
+
     def heartbeat(self, queue: str) -> bytes:
         self._publish(queue, [], ALIVE_TASK, None, "()", expiration=_HEARTBEAT_S)
         return b""
@@ -146,13 +165,21 @@ class BrokerQueue:
             self._publish(QUEUE, [ids], ROUTE_TASK, label, _argsrepr(ids))
 
     def _publish(
-        self, queue: str, args: list[Any], task: str, shadow: str | None, argsrepr: str, **options: Any
+        self,
+        queue: str,
+        args: list[Any],
+        task: str,
+        shadow: str | None,
+        argsrepr: str,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str = "",
+        **options: Any,
     ) -> None:
-        task_id = str(uuid.uuid4())
+        task_id = task_id or str(uuid.uuid4())
         try:
             with self._pool.acquire(block=True, timeout=1) as connection, connection.Producer() as producer:
                 producer.publish(
-                    [args, {}, _EMBED],
+                    [args, dict(kwargs or {}), _EMBED],
                     routing_key=queue,
                     serializer="json",
                     headers=task_headers(task, task_id, shadow, argsrepr),

@@ -84,7 +84,8 @@ def build(environ: Mapping[str, str]) -> Celery:
         name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
         threads=settings.worker_concurrency,
         result_ttl_s=settings.result_ttl_s,
-        max_waiting=settings.max_waiting,
+        # Who posts is not to be refused because others publish too much; their messages can wait where they are.
+        max_waiting=settings.max_waiting // 2,
         others=app.tasks,
         tell=telling.failed,
     )
@@ -213,7 +214,7 @@ def _sweep_while_running(
     loops = (
         Loop("sweeper", settings.sweep_interval_s, sweeper.sweep),
         Loop("gates", _TICK_S, tick),
-        *([Loop("door", 0, door.turn)] if settings.has_door else ()),
+        *([Loop("door", 0, door.turn)] if settings.hardened_door else ()),
     )
 
     def start(**_: Any) -> None:

@@ -188,7 +188,7 @@ def test_a_quarantined_message_goes_back_where_it_came_from(ledger: Ledger) -> N
 
 @pytest.mark.parametrize("queue", ["events\x06\x163", "events\x06\x169", "billing:events", "billing:events\x06\x166"])
 def test_lists_of_priorities_and_of_publishers(ledger: Ledger, queue: str) -> None:
-    push(ledger, message(envelope_data(id="a")), queue=queue)
+    push(ledger, message(envelope_data(id="a", source="billing")), queue=queue)
     all_of(door(ledger, Publisher("billing", prefix="billing:")))
     assert states(ledger, "a") == ["accepted"]
 
@@ -347,3 +347,16 @@ def test_what_is_wrong_is_an_answer(ledger: Ledger) -> None:
     one = door(ledger)
     one._publish("events", [], list(one._of_events(Call("users.tag", "t3", [], {}), Published("x", [bad], reply=True))))
     assert reply(ledger, "t3")["result"]["exc_message"] == ["a: invalid: tag: is missing"]
+
+
+def test_one_publishers_flood_does_not_keep_another_one_waiting(ledger: Ledger) -> None:
+    """They take turns."""
+    billing = Publisher("billing", prefix="billing:")
+    for n in range(4):
+        push(ledger, *(message(envelope_data(id=f"{n}-{i}", subject=None)) for i in range(100)))
+    push(ledger, message(envelope_data(id="b", source="billing", subject=None)), queue="billing:events")
+    one = door(ledger, billing)
+    assert one.take()
+    assert one.take()
+    assert states(ledger, "b") == ["accepted"]
+    assert ledger.client.llen("events") == 300

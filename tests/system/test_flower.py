@@ -101,9 +101,14 @@ def test_a_row_for_each_event(make_router: Callable[..., Router], tmp_path: Any)
     publisher = Celery(broker=router.redis.url, set_as_current=False)
     publisher.conf.task_default_queue = "events"
     publisher.send_task("events.publish", [envelope_data(id="paid-7", source="billing", type="paid", name="paid")])
+    tag = {"publisher": "billing", "email": "someone@example.com", "tag": "vip"}
+    publisher.send_task("users.tag", [], tag, task_id="tag-7")
+    publisher.send_task("users.tag", [], {"publisher": "billing", "tag": 7}, task_id="tag-8")
     publisher.send_task("billing.invoice", task_id="invoice-7")
-    flower.shows("SUCCESS", "paid-7")
-    assert flower.row("paid-7")["name"] == "billing · paid"
+    flower.shows("SUCCESS", "paid-7", "tag-7")
+    assert (flower.row("paid-7")["name"], flower.row("tag-7")["name"]) == ("billing · paid", "billing · users.tag")
+    flower.shows("FAILURE", "tag-8")
+    assert (flower.row("tag-8")["name"], flower.row("tag-8")["exception"]) == ("billing · users.tag", "invalid")
     wait(lambda: bool(flower.found("billing.invoice")), 5, "what nobody can use is shown")
     (unknown,) = flower.found("billing.invoice")
     assert (flower.row(unknown)["state"], flower.row(unknown)["exception"]) == ("FAILURE", "unknown_task")

@@ -1,13 +1,18 @@
 """The generated pages are what the code says."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
 import pytest
 
+from tasks import contract
+
 DOCS = Path(__file__).parents[2] / "docs"
+TASKS = sorted(contract.TASKS)
 
 
+@functools.cache
 def pages() -> dict[str, str]:
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
@@ -17,10 +22,25 @@ def pages() -> dict[str, str]:
     return {name: make() for name, make in module.PAGES.items()}
 
 
-@pytest.mark.parametrize("name", ["envelope.schema.json", "reference.md", "vocabulary.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "envelope.schema.json",
+        "reference.md",
+        "vocabulary.md",
+        "contract/asyncapi.yaml",
+        "../publisher.py",
+        *(f"contract/v1/{task}.schema.json" for task in TASKS),
+    ],
+)
 def test_page_is_up_to_date(name: str) -> None:
     """`make docs` would write the page as it is."""
     assert (DOCS / name).read_text() == pages()[name]
+
+
+def test_no_page_is_left_over() -> None:
+    """A task that is gone leaves no schema behind."""
+    assert sorted(path.name.removesuffix(".schema.json") for path in DOCS.glob("contract/v1/*.schema.json")) == TASKS
 
 
 def test_environment_example_names_every_setting() -> None:

@@ -1,0 +1,218 @@
+"""What the contract's documents say is what the router does; and a change that breaks publishers is told."""
+
+import copy
+import json
+import runpy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builders import EMAIL
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from test_contract import GOOD
+
+from tasks.arguments import SCHEMAS, TASK_ACTIONS, read
+from tasks.contract import TASKS, published
+from tasks.envelope import Envelope
+from tasks.messages import Call
+
+CONTRACT = Path(__file__).parents[2] / "docs/contract"
+CHANGES = runpy.run_path(str(CONTRACT / "changes.py"))
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def schema(task: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((CONTRACT / f"v1/{task}.schema.json").read_text())
+    return found
+
+
+VALIDATORS = {task: Draft202012Validator(schema(task)) for task in TASKS}
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_schema_is_one(task: str) -> None:
+    """And it takes what the router takes."""
+    Draft202012Validator.check_schema(schema(task))
+    VALIDATORS[task].validate(GOOD[task])
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.sampled_from(["", "text", EMAIL, "track", "segment", "api"])
+OBJECTS = st.dictionaries(st.sampled_from(["email", "name", "x"]), VALUES, max_size=2)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_what_the_router_takes_the_schema_takes(data: st.DataObject) -> None:
+    """A publisher that validates with the schema refuses nothing that would have been taken."""
+    task = data.draw(st.sampled_from(sorted(TASKS)))
+    names = st.sampled_from(sorted(SCHEMAS[task].fields))
+    arguments = {**GOOD[task], **data.draw(st.dictionaries(names, VALUES | OBJECTS, max_size=3))}
+    for name in data.draw(st.lists(st.sampled_from(sorted(GOOD[task])), max_size=1)):
+        del arguments[name]
+    if isinstance(published(Call(task, "t", [], arguments), None, NOW).events[0], Envelope):
+        VALIDATORS[task].validate(arguments)
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong"),
+    [
+        ("users.tag", {"tag": "vip"}),
+        ("users.tag", {"email": EMAIL}),
+        ("users.tag", {"tag": 5, "email": EMAIL}),
+        ("users.tag", {"tag": "vip", "email": EMAIL, "tga": "x"}),
+        ("users.alias", {"userId": "17"}),
+        ("events.track", {"event": "Paid", "type": "track"}),
+        ("events.segment", {"type": "order", "userId": "17"}),
+        ("events.publish", {"type": "a"}),
+        ("events.publish", {"type": "a", "event": []}),
+    ],
+)
+def test_what_the_schema_refuses_the_router_refuses(task: str, wrong: dict[str, Any]) -> None:
+    assert not VALIDATORS[task].is_valid(wrong)
+    assert not isinstance(published(Call(task, "t", [], wrong), None, NOW).events[0], Envelope)
+
+
+def test_the_asyncapi_document_hangs_together() -> None:
+    """Every reference leads somewhere; each task has a message and an operation; headers and body are Celery's."""
+    document = yaml.safe_load((CONTRACT / "asyncapi.yaml").read_text())
+
+    assert document["asyncapi"] == "3.0.0"
+    assert set(document["operations"]) == set(document["channels"]["events"]["messages"]) == TASKS
+    references = list(found(document, "$ref"))
+    assert len(references) > 5 * len(TASKS)
+    for reference in references:
+        place = document
+        for key in reference.removeprefix("#/").split("/"):
+            place = place[key]
+    message = document["components"]["messages"]["users.tag"]
+    assert message["headers"]["allOf"][1]["properties"]["task"] == {"const": "users.tag"}
+    assert message["payload"]["minItems"] == 3
+
+
+def found(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        yield from ([value[key]] if isinstance(value.get(key), str) else [])
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from found(item, key)
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_that_was_released_is_broken() -> None:
+    """What the released contract takes is taken still."""
+    now = {task: schema(task) for task in TASKS}
+
+    problems = CHANGES["breaking"](CHANGES["released"](), now)
+
+    assert not problems, "\n".join([*problems, CHANGES["ADVICE"]])
+
+
+#: Property → something else in its place, or None = gone.
+BASE: dict[str, Any] = {
+    "type": "object",
+    "x-positions": ["tag", "via"],
+    "properties": {
+        "tag": {"type": "string", "minLength": 1, "maxLength": 10, "pattern": "^a"},
+        "via": {"type": ["string", "null"], "enum": ["api", "ingest", None]},
+        "personal": {"type": "array", "maxItems": 3, "items": {"type": "string", "maxLength": 5}},
+        "user": {"type": "object", "additionalProperties": {"type": "string"}},
+        "count": {"type": "integer"},
+    },
+    "required": ["tag"],
+    "anyOf": [{"required": ["tag"]}, {"required": ["via"]}],
+    "additionalProperties": False,
+}
+GONE = object()
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    made = copy.deepcopy(BASE)
+    *keys, last = path.split("/")
+    place = made
+    for key in keys:
+        place = place[key]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("properties/tag", GONE, "t.tag: the argument is gone"),
+        ("required", ["tag", "via"], "t.via: is required now"),
+        ("properties/via/type", "string", "t.via: type is narrower"),
+        ("properties/count/type", "string", "t.count: type is narrower"),
+        ("properties/via/enum", ["api", None], "t.via: enum: values are gone"),
+        ("properties/tag/enum", ["a"], "t.tag: enum: values are gone"),
+        ("properties/tag/minLength", 2, "t.tag: minLength is narrower"),
+        ("properties/tag/maxLength", 9, "t.tag: maxLength is narrower"),
+        ("properties/personal/minItems", 1, "t.personal: minItems is narrower"),
+        ("properties/personal/items/maxLength", 4, "t.personal: items: maxLength is narrower"),
+        ("properties/tag/pattern", "^b", "t.tag: pattern has changed"),
+        ("properties/via/pattern", "^b", "t.via: pattern has changed"),
+        ("properties/tag/format", "email", "t.tag: format has changed"),
+        ("properties/user/additionalProperties", False, "t.user: other arguments are refused now"),
+        ("properties/user/additionalProperties/type", "null", "t.user.*: type is narrower"),
+        ("anyOf", [{"required": ["tag"]}], "t: anyOf: alternatives are gone"),
+        (
+            "x-positions",
+            ["via", "tag"],
+            "t: x-positions: arguments by position have moved; new ones go behind the others",
+        ),
+        ("not", {"required": ["via"]}, "t: not has changed"),
+    ],
+)
+def test_what_breaks(path: str, value: Any, told: str) -> None:
+    """Anything by which a message that was taken is not taken any more, or means something else."""
+    assert CHANGES["breaking"]({"t": BASE}, {"t": changed(path, value)}) == [told]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("properties/more", {"type": "string"}),
+        ("required", []),
+        ("properties/tag/type", ["string", "null"]),
+        ("properties/count/type", "number"),
+        ("properties/count/type", GONE),
+        ("properties/via/enum", ["api", "ingest", "other", None]),
+        ("properties/via/enum", GONE),
+        ("properties/tag/minLength", GONE),
+        ("properties/tag/maxLength", 11),
+        ("properties/tag/pattern", GONE),
+        ("properties/tag/description", "Says more."),
+        ("properties/personal/items", {}),
+        ("additionalProperties", True),
+        ("properties/user/additionalProperties", {}),
+        ("anyOf", GONE),
+        ("anyOf", [*BASE["anyOf"], {"required": ["user"]}]),
+        ("x-positions", ["tag", "via", "more"]),
+    ],
+)
+def test_what_breaks_nobody(path: str, value: Any) -> None:
+    """More is taken than before."""
+    assert CHANGES["breaking"]({"t": BASE}, {"t": changed(path, value)}) == []
+
+
+def test_tasks_come_and_do_not_go() -> None:
+    assert CHANGES["breaking"]({"t": BASE}, {"t": BASE, "u": BASE}) == []
+    assert CHANGES["breaking"]({"t": BASE}, {}) == ["t: the task is gone"]
+
+
+def test_every_known_argument_is_read() -> None:
+    """The schema of the documents has the names that the router reads, in the order that positions have."""
+    for task in TASKS:
+        assert set(schema(task)["properties"]) == set(SCHEMAS[task].fields)
+        assert read(task, GOOD[task])[1] == {}
+    assert {task: schema(task)["x-positions"] for task in TASK_ACTIONS} == {
+        task: list(action.fields) for task, action in TASK_ACTIONS.items()
+    }
