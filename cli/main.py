@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "eval": ("evaluate", "evaluate"),
     "events": ("events", "events"),
     "explain": ("explain", "explain"),
+    "flower": ("flower", "flower"),
     "import": ("importing", "importing"),
     "kinesis": ("kinesis", "kinesis"),
     "ledger": ("ledger", "ledger"),

@@ -35,6 +35,7 @@ from tasks.metrics_page import Page, serve
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
+from tasks.telling import Telling
 
 log: Final = structlog.get_logger("tasks.worker")
 
@@ -69,6 +70,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     # Whoever asks for numbers is not to wait as long for Redis as the work does.
     hasty = ledger_of(settings, connect(settings.redis_url, timeout_s=_REDIS_TIMEOUT_S))
     measures = Measures(hasty)
+    telling = Telling(ledger)
     deliverer = Deliverer(
         ledger=ledger,
         routes=routes,
@@ -81,6 +83,7 @@ def build(environ: Mapping[str, str]) -> Celery:
             measured=lambda destination, seconds: measures.took("request_seconds", seconds, destination),
         ),
         leases=leases,
+        tell=telling,
     )
     known_publishers = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
     door = Door(
@@ -92,12 +95,14 @@ def build(environ: Mapping[str, str]) -> Celery:
         # Who posts is not to be refused because others publish too much; their messages can wait where they are.
         max_waiting=settings.max_waiting // 2,
         others=app.tasks,
+        tell=telling.failed,
     )
     _register(app, deliverer, door, measures)
     limits = {name: routes.limits.get(name, (None, None)) for name in known}
-    _sweep_while_running(settings, ledger, limits, door)
+    _sweep_while_running(settings, ledger, limits, door, telling)
     lifecycle.attach(app, settings, queue, leases)
     _tell_while_running(settings, hasty, measures, known_publishers)
+    lifecycle.tell(app, telling)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
@@ -199,7 +204,11 @@ def _register(app: Celery, deliverer: Deliverer, door: Door, measures: Measures)
 
 
 def _sweep_while_running(
-    settings: Settings, ledger: Ledger, limits: Mapping[str, tuple[float | None, int | None]], door: Door
+    settings: Settings,
+    ledger: Ledger,
+    limits: Mapping[str, tuple[float | None, int | None]],
+    door: Door,
+    telling: Telling,
 ) -> None:
     sweeper = Sweeper(
         ledger,
@@ -207,6 +216,7 @@ def _sweep_while_running(
         grace_s=settings.ticket_grace_s,
         crash_limit=settings.crash_limit,
         patience_s=settings.lease_s / 2,
+        told=telling.died,
     )
     told: list[None] = []
 
