@@ -40,11 +40,8 @@ class Events:
         if incoming.method != "POST":
             raise Refusal(405, "method_not_allowed", "events are posted", {"Allow": "POST"})
         source = self._source(incoming.header("X_XNG_AUTHTOKEN"))
-        try:
-            self._take(source, incoming)
-        except Refusal as refusal:
-            refusal.source = source.name
-            raise
+        incoming.source = source.name
+        self._take(source, incoming)
         return Answer(202, None, {"X-Request-ID": incoming.request_id})
 
     def refused(self, refusal: Refusal, incoming: Incoming) -> Answer:

@@ -18,6 +18,7 @@ from config import tested_versions
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read
 from tasks.ledger import Ledger, connect, ledger_of
+from tasks.measures import Measures
 from tasks.queue import queue_for
 
 log: Final = structlog.get_logger("app")
@@ -35,11 +36,13 @@ def build(environ: Mapping[str, str]) -> Flask:
     log.info("router.configured", sources=sorted(known), **settings.described())
     pressure = Pressure()
     pressure.watch(connect(settings.redis_url, timeout_s=PATIENT_S), settings.redis_high_water)
+    patient = web_ledger(settings, PATIENT_S)
     if disk is not None:
-        patient = web_ledger(settings, PATIENT_S)
         queue = queue_for(settings, patient)
         Drainer(disk, queue, patient, pressure, quick_s=settings.accept_timeout_s).start()
-    return create_app(known, queue_for(settings, ledger), ledger, disk, pressure, settings.metrics_token)
+    measures = Measures(patient)
+    measures.start()
+    return create_app(known, queue_for(settings, ledger), ledger, disk, pressure, settings.metrics_token, measures)
 
 
 def configuration(environ: Mapping[str, str]) -> tuple[Settings, dict[str, sources.Source]]:

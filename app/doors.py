@@ -5,6 +5,7 @@ Flask's own work on a request would cost more than ours does (docs/adr/0007-acce
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,7 +14,9 @@ import structlog
 
 from app.incoming import Incoming
 from app.source import Refusal
+from config.metrics import NONE
 from tasks.errors import QueueFull, QueueUnavailable
+from tasks.measures import Measures
 
 log: Final = structlog.get_logger("app.doors")
 
@@ -21,6 +24,7 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 #: Seconds after which a sender may try again when we could not take the event.
 RETRY_AFTER: Final = "5"
+_FIRST_REFUSAL: Final = 300
 _STATUS_LINES: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -45,9 +49,13 @@ def plainly(refusal: Refusal, _: Incoming) -> Answer:
 
 
 class Doors:
-    """WSGI application: a door for all below "/a/", or for "/a" alone; everything else is the next application's."""
+    """WSGI application: a door for all below "/a/", or for "/a" alone; everything else is the next application's.
 
-    def __init__(self, doors: Mapping[str, Door], otherwise: Wsgi) -> None:
+    What the doors answer is measured.
+    """
+
+    def __init__(self, doors: Mapping[str, Door], otherwise: Wsgi, measures: Measures) -> None:
+        self._measures = measures
         self._doors: Sequence[tuple[str, Door, Refused]] = [
             (prefix, door, getattr(door, "refused", plainly)) for prefix, door in doors.items() if prefix[-1] == "/"
         ]
@@ -58,6 +66,7 @@ class Doors:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
+        begun = time.perf_counter()
         path: str = environ.get("PATH_INFO", "")
         for found in self._doors:
             if path.startswith(found[0]):
@@ -67,10 +76,18 @@ class Doors:
                 return self._otherwise(environ, start_response)
             found = alone
         prefix, door, refused = found
-        answer = _answer(door, refused, Incoming(environ), prefix)
+        incoming = Incoming(environ)
+        answer = _answer(door, refused, incoming, prefix)
         content = b"" if answer.data is None else json.dumps(answer.data).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
         start_response(_STATUS_LINES[answer.status], [*headers, *answer.headers.items()])
+        # No label of what a sender makes up: doors are few, and a source has a name only when there is one.
+        if answer.status >= _FIRST_REFUSAL:
+            self._measures.happened(
+                "refused_requests_total", prefix.strip("/"), incoming.source or NONE, str(answer.status)
+            )
+        elif incoming.source is not None:
+            self._measures.took("accept_seconds", time.perf_counter() - begun, incoming.source)
         return [content]
 
 
@@ -85,7 +102,7 @@ def _answer(door: Door, refused: Refused, incoming: Incoming, prefix: str) -> An
             door=prefix,
             status=refusal.status,
             code=refusal.code,
-            source=refusal.source,
+            source=incoming.source,
             request_id=incoming.request_id,
         )
     except Exception:

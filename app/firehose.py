@@ -53,11 +53,8 @@ class Firehose:
         source = self._sources.get(name := path.rstrip("/"))
         if source is None or source.unwrap is None:
             raise Refusal(404, "unknown_source", "there is no source of this name with secrets of its own")
-        try:
-            self._receive(source, incoming)
-        except Refusal as refusal:
-            refusal.source = name
-            raise
+        incoming.source = name
+        self._receive(source, incoming)
         return Answer(200, _said(incoming))
 
     def refused(self, refusal: Refusal, incoming: Incoming) -> Answer:

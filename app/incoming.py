@@ -15,6 +15,8 @@ class Incoming:
 
     #: The sender's own name of the request, where the door's protocol has one: for the log, and for answers.
     request_id: str | None = None
+    #: Name of the source, once the door knows it: for the log and the counts.
+    source: str | None = None
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._environ = environ

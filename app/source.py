@@ -27,7 +27,6 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.headers = dict(headers or {})
-        self.source: str | None = None  # for the log, once it is known
         super().__init__(f"{status} {code}")
 
     @property

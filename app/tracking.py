@@ -70,11 +70,8 @@ class Tracking:
             return _SUCCESS  # analytics.js counts its own calls there, without a write key
         source = self._source(incoming, body)
         call = Call(source.name, datetime.now(UTC), incoming.client(source.trusted_proxies), body.get("sentAt"))
-        try:
-            self._take(source, _unwrapped(call, path, body))
-        except Refusal as refusal:
-            refusal.source = source.name
-            raise
+        incoming.source = source.name
+        self._take(source, _unwrapped(call, path, body))
         return _SUCCESS
 
     def _source(self, incoming: Incoming, body: Mapping[str, Any]) -> Source:

@@ -32,11 +32,8 @@ class Webhooks:
         source = self._sources.get(name)
         if source is None or source.unwrap is None:
             raise Refusal(404, "unknown_source", "there is no source of this name")
-        try:
-            return self._receive(source, incoming, event_name)
-        except Refusal as refusal:
-            refusal.source = name
-            raise
+        incoming.source = name
+        return self._receive(source, incoming, event_name)
 
     def _receive(self, source: Source, incoming: Incoming, event_name: str) -> Answer:
         if incoming.method not in (_SIGNED_METHODS if source.signed else {"POST"}):

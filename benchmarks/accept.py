@@ -29,6 +29,7 @@ import redis
 from cli import redis_server
 from cli.redis_server import Server
 from cli.stack import web_command
+from config.celery_settings import TICKETS
 
 _HERE = Path(__file__).resolve().parent
 _LOAD = [sys.executable, str(_HERE / "load.py")]
@@ -48,7 +49,7 @@ class Program:
     queue: str
 
 
-OURS = Program("event-router", "app.wsgi:app", "events")
+OURS = Program("event-router", "app.wsgi:app", TICKETS)
 STOCK = Program("Flask + task.delay()", "stock_app:app", "celery")
 
 

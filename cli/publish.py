@@ -4,16 +4,18 @@ import dataclasses
 import json
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 import click
 
 from app.source import Refusal
 from cli.incoming_events import values
+from config.celery_settings import QUEUE
 from config.settings import Settings, load
-from tasks import contract, routing
+from tasks import contract, publishers, routing
 from tasks.envelope import Envelope
 from tasks.errors import QueueUnavailable
 from tasks.ledger import connect, ledger_of
@@ -62,7 +64,14 @@ def publish(
         raise click.UsageError(f"there is no task {task}; the nearest is {contract.nearest(task)}")
     settings = load(environ)
     named = {"publisher": publisher} if publisher else {}
-    found = [_found(number, value, task, named) for number, value in enumerate(values(file))]
+    known = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
+    read = partial(
+        contract.published,
+        publisher=known.lists().get(f"{prefix}{QUEUE}"),
+        now=datetime.now(UTC),
+        reserved=known.reserved,
+    )
+    found = [_found(number, value, task, named, read) for number, value in enumerate(values(file))]
     wrong = sum(each.error is not None for each in found)
     routes = _routes(settings) if dry_run else None
     if not (dry_run or wrong):
@@ -80,7 +89,9 @@ def _sum(found: int, wrong: int, *, dry_run: bool) -> str:
     return f"{found} would be sent; nothing was" if dry_run else f"{found} sent"
 
 
-def _found(number: int, value: Any, task: str, named: dict[str, str]) -> _Found:
+def _found(
+    number: int, value: Any, task: str, named: dict[str, str], read: Callable[[Call], contract.Published]
+) -> _Found:
     """What the router would make of one value."""
     task_id = str(uuid.uuid4())
     if isinstance(value, Refusal):
@@ -89,7 +100,7 @@ def _found(number: int, value: Any, task: str, named: dict[str, str]) -> _Found:
         return _Found(number, task_id, value, (), "must be a JSON object")
     try:
         checked(redis_message(task, [value], named, task_id=task_id, shadow=None, argsrepr=""))
-        events = contract.published(Call(task, task_id, [value], named), None, datetime.now(UTC)).events
+        events = read(Call(task, task_id, [value], named)).events
     except Unusable as unusable:
         return _Found(number, task_id, value, (), str(unusable))
     errors = [each.error for each in events if not isinstance(each, Envelope)]
@@ -111,7 +122,7 @@ def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[st
 
 
 def _routes(settings: Settings) -> routing.Routes:
-    return routing.load(settings.routes_file, routing.source_names(settings.sources_file))
+    return routing.load(settings.routes_file, routing.names(settings.sources_file, settings.publishers_file))
 
 
 def _lines(found: _Found, routes: routing.Routes | None, *, as_json: bool) -> Iterator[str]:

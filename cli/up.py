@@ -14,7 +14,7 @@ from app.kinesis import process as kinesis
 from cli.redis_server import pick_port
 from cli.stack import KINESIS, Stack, answers, flower_command, running
 
-_PORTS = {"web": 8080, "sandbox": 8900, "flower": 5555}
+_PORTS = {"web": 8080, "worker": 9808, "sandbox": 8900, "flower": 5555}
 _EXAMPLE = (
     '{"event":"added-tag-vip","type":"tag","properties":{"tag":"vip"},'
     '"user":{"id":"1ad75773-a8d9-4676-b2e8-d2beebf3742f","email":"someone@example.com"},"timestamp":1562914373005}'
@@ -36,13 +36,15 @@ def up(environ: dict[str, str], reveal: bool) -> None:
         flower_port = pick_port(_PORTS["flower"])
         # Flower can stop workers, and other users of this machine reach its port too.
         login = environ.get("FLOWER_BASIC_AUTH") or f"router:{secrets.token_urlsafe(12)}"
-        flower = stack.start("flower", flower_command(flower_port), {"FLOWER_BASIC_AUTH": login})
+        told = {"FLOWER_BASIC_AUTH": login, "FLOWER_DB": str((stack.folder / "flower/rows").resolve())}
+        flower = stack.start("flower", flower_command(flower_port), told)
         while flower.popen.poll() is None and not answers(f"http://127.0.0.1:{flower_port}/healthcheck"):
             time.sleep(0.1)
         click.echo(
             f"web      {stack.web_url}/webhooks/encharge\n"
             f"Flower   http://127.0.0.1:{flower_port}  ({login})\n"
             f"Encharge {stack.sandbox_url or 'the account of ENCHARGE_WRITE_KEY'}\n"
+            f"metrics  {stack.web_url}/metrics\n"
             f"logs     {stack.folder}/log\n\n"
             f"Send it an event:\n\n"
             f"  curl -i {stack.web_url}/webhooks/encharge -H 'Authorization: Bearer {stack.secret}' \\\n"

@@ -33,6 +33,13 @@ def _whole_or_none(value: str) -> int:
     return number
 
 
+def _port(value: str) -> int:
+    number = int(value)
+    if not 0 <= number < 2**16:
+        raise ValueError("must be a port, 0 to 65535")
+    return number
+
+
 def _on_off(value: str) -> bool:
     if value not in {"on", "off"}:
         raise ValueError("must be on or off")
@@ -189,6 +196,12 @@ class Settings:
     sources_file: Path = setting(
         "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
     )
+    publishers_file: Path = setting(
+        "PUBLISHERS_FILE",
+        "Who publishes tasks: lists of their own, and quotas.",
+        _file,
+        str(CONFIG_FOLDER / "publishers.yaml"),
+    )
     max_waiting: int = setting(
         "MAX_WAITING",
         "Events that may wait (for a worker, in work, for a retry) in Redis; those beyond it are spooled, or refused.",
@@ -343,6 +356,13 @@ class Settings:
         _text,
         secret=True,
     )
+    worker_metrics_port: int = setting(
+        "WORKER_METRICS_PORT",
+        "Port at which a worker has /metrics too; 0 = none. It tells what web's tells, but for streams and the spool.",
+        _port,
+        "0",
+    )
+    worker_metrics_host: str = setting("WORKER_METRICS_HOST", "Address that it listens at.", _text, "127.0.0.1")
     pseudonym_key: str = setting(
         "PSEUDONYM_KEY",
         "Key of the hashes that stand for people where commands hide them; if not set, one made of ENCHARGE_WRITE_KEY, "

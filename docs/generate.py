@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that follow from the code: JSON Schemas, AsyncAPI, reference.md and vocabulary.md.
+"""Writes the pages of docs/ that follow from the code: JSON Schemas, AsyncAPI, and the tables.
 
 `make docs` writes them; tests/unit/test_generated_docs.py fails when they are not what the code says.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from config.metrics import METRICS
+from config.metrics import METRICS, MOST_NAMES, OTHER, PREFIX
 from config.settings import Settings
 from tasks.action import Action
 from tasks.actions import ACTIONS
@@ -81,9 +81,45 @@ def reference() -> str:
         lines.append("")
     lines += ["## Reasons of dead letters", "", "| reason | means |", "| --- | --- |"]
     lines += [f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()]
-    lines += ["", "## Metrics", "", "| name | kind | labels | meaning |", "| --- | --- | --- | --- |"]
-    for name, (kind, labels, meaning) in METRICS.items():
-        lines.append(f"| `{name}` | {kind} | {', '.join(labels)} | {meaning} |")
+    lines += ["", "## Metrics", "", "[metrics.md](metrics.md)"]
+    return "\n".join(lines) + "\n"
+
+
+METRICS_HEAD = """\
+# Metrics
+
+Generated from `config/metrics.py` by `make docs`. Where they are served, and to whom:
+[operations.md](operations.md#what-to-watch). Rules for Prometheus that name them:
+[deploy/alerts.yml](../deploy/alerts.yml). What is counted where, and what a killed process takes along:
+[adr/0024](adr/0024-metrics.md).
+
+Every process that is asked tells the same numbers, read from Redis at that moment; those marked *web* are told by web
+processes alone, and `event_router_spooled…` are those of the machine that is asked. So scrape one web process of each
+machine, or one worker where streams and spools are not asked for; and sum nothing over those that are scraped.
+
+Label values come from files (sources, routes, destinations, gates, doors) or from short lists in the code (states,
+reasons, verdicts, statuses). Publishers name themselves: the first {names} that no file names keep their name for good,
+all others count together as `{other}`. `-` stands for none.
+"""
+
+
+def metrics_page() -> str:
+    """The metrics as a table, and what to be woken for."""
+    head = METRICS_HEAD.format(names=MOST_NAMES, other=OTHER)
+    lines = [*head.splitlines(), "", *table_head("name", "kind", "labels", "meaning")]
+    for name, metric in METRICS.items():
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(table_row(f"`{PREFIX}{name}`", metric.kind + " (web)" * metric.web, labels, metric.doc))
+    lines += ["", "## When to look", "", *table_head("metric", "look when")]
+    lines += [table_row(f"`{PREFIX}{name}`", metric.alert) for name, metric in METRICS.items() if metric.alert]
+    lines += ["", "## Buckets", "", "Upper bounds in seconds.", "", *table_head("histogram", "bounds")]
+    lines += [
+        table_row(f"`{PREFIX}{name}`", ", ".join(f"{bound:g}" for bound in metric.bounds))
+        for name, metric in METRICS.items()
+        if metric.bounds
+    ]
+    lines += ["", "## Reasons", "", *table_head("`reason`", "means")]
+    lines += [table_row(f"`{reason}`", meaning) for reason, meaning in REASONS.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -156,6 +192,7 @@ def detail_cell(system: System, detail: str) -> str:
 PAGES = {
     "envelope.schema.json": envelope_schema,
     "reference.md": reference,
+    "metrics.md": metrics_page,
     "vocabulary.md": vocabulary_page,
     **runpy.run_path(str(HERE / "contract/generate.py"))["PAGES"],
 }

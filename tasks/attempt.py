@@ -60,6 +60,7 @@ class World:
     slots: Slots
     now: Callable[[], float]  #: Unix time
     roll: Callable[[], float]  #: dice, between 0 and 1
+    measured: Callable[[str, float], None] = lambda _destination, _seconds: None  #: what a request took
 
 
 class Attempt:
@@ -97,6 +98,11 @@ class Attempt:
     def destinations(self) -> set[str]:
         """Where its requests go, those that were sent included."""
         return {request.destination for request in self._requests}
+
+    @property
+    def _at(self) -> str:
+        """Where its last request went; "" = none was made."""
+        return self._request.destination if self._request else ""
 
     def make(self) -> Result:
         """Do what can be done now."""
@@ -172,6 +178,7 @@ class Attempt:
                 self.verdicts.append(Verdict(name, "busy"))
                 return name, None
             self._request, self._response = request, None
+            begun = time.monotonic()
             try:
                 self._response = self._run.send(
                     self._event, self._envelope, self._name, self._destination(request), request
@@ -186,6 +193,7 @@ class Attempt:
                 return None, error
             finally:
                 self._world.slots.leave(name)
+                self._world.measured(name, time.monotonic() - begun)
             self.verdicts.append(Verdict(name, "ok"))
             self._sent += 1
         return None, None
@@ -221,7 +229,9 @@ class Attempt:
         if error is None:
             # A settled delivery keeps only what an operator looks for; the rest would outlive its use in Redis.
             fields = (*self._written(), f"{ROUTE}{self._name}") if self._event.buried else ()
-            return Result(self._name, state, {"attempts": attempts}, order=self._order, fields=fields)
+            return Result(
+                self._name, state, {"attempts": attempts}, order=self._order, fields=fields, destination=self._at
+            )
         record |= {
             "attempts": attempts,
             # Time at a gate costs no attempts, nor does what showed that the gate has to stay shut.
@@ -247,6 +257,8 @@ class Attempt:
             delay_s,
             order=self._order,
             failure=failure if outcome == "dead" and failure in _OWN_FAILURES else "",
+            reason=failure,
+            destination=self._at,
         )
         if outcome == "dead":
             dead_letter.log_put(self._event, result)

@@ -20,10 +20,12 @@ Redis keys, all times in microseconds of Redis' own clock:
         o:<route>        where it keeps which order (ledger/include/3_lanes.lua), while it waits or is dead
         l:<route>        1 while it stands in those lanes
         g:<route>        1 while the delivery counts in its subject's grave
+        from, f:<route>  from when on the time until its deliveries, or that one, is measured, where not from `at`
         A settled event keeps its hash, without envelope, for the dedupe window: "seen already" is EXISTS.
     router:accepted      zset    id → when its newest ticket was made; the events that wait for a worker
     router:running       zset    id → when its lease runs out
     router:retrying      zset    id → when its next delivery is due
+    router:retrying:at   zset    id → when it was accepted, of those in router:retrying
     router:lined         zset    id → since when it waits for its turn in its subject's line
     router:held          zset    id → since when its deliveries wait for earlier ones, or at gates that are shut
     router:unidentified  zset    id → until when it waits for somebody to know whom it is about
@@ -43,6 +45,7 @@ Redis keys, all times in microseconds of Redis' own clock:
     router:tickets       string  how many tickets were made
     router:last          string  the newest time of acceptance; each event has one of its own
     router:counts        hash    source/<name>/<state> and route/<name>/<state> → number
+    router:metrics, …    hash    what else is counted, for /metrics: ledger/include/0_measures.lua
     router:recent        list    envelopes of the events that ended last, newest first: at most ARCHIVE_EVENTS of
                                  at most 64 KiB; for people to look at, nothing depends on it
     router:quarantine    zset    id → when; messages that are not even an envelope
@@ -65,6 +68,7 @@ from typing import Any, Final
 import redis
 
 from config.celery_settings import QUEUE, TICKETS
+from config.metrics import METRICS, NONE
 from config.settings import Settings
 from tasks.connection import connect as connect  # noqa: PLC0414 - where its callers look for it
 from tasks.envelope import Envelope, Rejected, decode, encode, encode_part
@@ -171,6 +175,8 @@ class Result:
     delay_s: float = 0
     order: str = ""  #: "pass:" or "hold:" (what follows a dead letter) and its destinations; "" = no order
     failure: str = ""  #: reason, when it is the route's own: bug, invalid, unmappable
+    reason: str = ""  #: why it failed, for the counts; "" = nothing was attempted, or it went well
+    destination: str = ""  #: where its last request went; "" = there was none
     fields: Sequence[str] = ()  #: what it has written, where that may make a dead letter stale
 
 
@@ -342,7 +348,7 @@ class Ledger:
             args += (verdict.destination, verdict.word, _micros(verdict.wait_s))
         for each in results:
             args += (each.route, each.state, _micros(each.delay_s), _record(each.record), each.order, each.failure)
-            args += (len(each.fields), *each.fields)
+            args += (each.reason, each.destination or NONE, len(each.fields), *each.fields)
         state, unsent, changed, shut, *taken = self.run("settle", *args)
         self.sent(unsent)
         gates = _shut(shut)
@@ -597,10 +603,16 @@ def _nowhere(_label: str, _ids: Sequence[str]) -> None:
     """Tickets go by the scripts."""
 
 
+#: The buckets of the one histogram that a script keeps, in seconds.
+_BOUNDS: Final = b"local function delivery_bounds() return {%b} end\n" % (
+    ",".join(f"{bound:g}" for bound in METRICS["delivery_seconds"].bounds).encode()
+)
+
+
 def script(name: str) -> bytes:
     """A script with all that stands in front of it."""
     parts = [path.read_bytes() for path in sorted((SCRIPTS / "include").glob("*.lua"))]
-    text = b"".join([*parts, (SCRIPTS / f"{name}.lua").read_bytes()])
+    text = b"".join([_BOUNDS, *parts, (SCRIPTS / f"{name}.lua").read_bytes()])
     return text if name in _TAKE_IN else ALLOW_OOM + text
 
 

@@ -9,6 +9,7 @@ if ARGV[3] == 'back' then
   redis.call('LPUSH', list or 'events', ARGV[4] ~= '' and ARGV[4] or raw)
   count('source', source, 'accepted', -1)
   count('source', source, 'dead', -1)
+  measure('quarantine_released_total', source)
 else
   count('source', source, 'discarded', 1)
 end

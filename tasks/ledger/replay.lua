@@ -8,14 +8,16 @@ if redis.call('HGET', event, 's:' .. route) ~= 'dead' then
 end
 redis.call('ZREM', DEAD, member)
 count('route', route, 'dead', -1)
+measure('route_replayed_total', route)
 local state = redis.call('HGET', event, 'state')
 if route == '-' then
   -- It died before it had routes: as if it had never been tried.
   redis.call('HDEL', event, 's:-', 'd:-')
   count('route', route, 'accepted', -1)
   unbury(event, route)
+  redis.call('HSET', event, 'from', micros(now))
 else
-  redis.call('HSET', event, 's:' .. route, 'pending', 'd:' .. route, record)
+  redis.call('HSET', event, 's:' .. route, 'pending', 'd:' .. route, record, 'f:' .. route, micros(now))
   count('route', route, 'waiting', 1)
 end
 redis.call('HDEL', event, 'crashes')
@@ -23,6 +25,7 @@ if state == 'dead' then
   local source = redis.call('HGET', event, 'source')
   count('source', source, 'dead', -1)
   count('source', source, 'waiting', 1)
+  measure('source_replayed_total', source)
   redis.call('HDEL', event, 'ended')
 end
 -- accepted: its ticket is on the way; running: settling finds the pending delivery and lets it go on.

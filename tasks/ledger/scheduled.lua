@@ -19,6 +19,7 @@ for _, each in ipairs(due) do
   for key in string.gmatch(keys or '', '%S+') do list[#list + 1] = key end
   redis.call('HDEL', event, 'to', 'said', 'keys', 'quota')
   redis.call('ZREM', WAITS.scheduled, id)
+  redis.call('HSET', event, 'from', micros(each[2]))
   if quota then redis.call('HINCRBY', 'router:quota:' .. source, 'waits', -1) end
   if place(id, envelope, subject, said, list, wait, remember) == 'accepted' then
     -- One each: they go on because their time has come, and not to wait for one another.

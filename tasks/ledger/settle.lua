@@ -3,8 +3,8 @@
 --       kept, '1' when more follow, which event the caller takes next at once ('line', 'any' = of the lanes too, or ''),
 --       the gates' policy (7),
 --       number of verdicts, then destination, verdict, wait in microseconds for each,
---       then for each delivery route, state, delay in microseconds, record, order, failure, number of fields, the fields
---       that it has written.
+--       then for each delivery route, state, delay in microseconds, record, order, failure, reason, destination ('-' =
+--       none), number of fields, the fields that it has written.
 --       States: pending, retrying, held, parked:<gate>, delivered, filtered, dead
 -- Gives {the event's state, or 'stale' when the lease went to somebody else and nothing was written; unsent tickets;
 --        changed gates; shut gates; and when the caller takes the next event of the line or a lane, that event}
@@ -38,6 +38,7 @@ local WRONG = {unauthorized = true, failed = true, throttled = true}
 local asked, requests = {}, {}
 for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
   hear(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), policy)
+  measure('destination_verdicts_total', ARGV[i], ARGV[i + 1])
   asked[ARGV[i]] = ARGV[i + 1]
   requests[ARGV[i]] = (requests[ARGV[i]] or 0) + 1
 end
@@ -48,11 +49,26 @@ for gate, number in pairs(requests) do
   end
 end
 
-local function settle(route, state, delay, record, order, failure, fields)
+-- For the counts and histograms; each attempt once.
+local function told(route, state, reason, destination)
+  if state == 'delivered' then
+    local from, began = unpack(redis.call('HMGET', event, 'f:' .. route, 'from'))
+    observe(math.max(0, now - (from or began or accepted_at)), delivery_bounds(), 'delivery_seconds', route, destination)
+  elseif state == 'dead' then
+    reason = reason ~= '' and reason or 'bug'
+    measure('source_dead_letters_total', redis.call('HGET', event, 'source'), reason)
+    measure('route_dead_letters_total', route, destination, reason)
+  elseif reason ~= '' then
+    measure('retried_attempts_total', route, destination, reason)
+  end
+end
+
+local function settle(route, state, delay, record, order, failure, reason, destination, fields)
   local member = id .. ':' .. route
   local old = redis.call('HGET', event, 's:' .. route)
   -- Ended already: the same call once more, its answer was lost on the way.
   if old and ENDED[old] then return end
+  told(route, state, reason, destination)
   if not old then
     count('route', route, 'accepted', 1)
     if not ENDED[state] then count('route', route, 'waiting', 1) end
@@ -105,9 +121,10 @@ end
 local i = 18 + 3 * tonumber(ARGV[17])
 while i <= #ARGV do
   local fields = {}
-  for n = 1, tonumber(ARGV[i + 6]) do fields[n] = ARGV[i + 6 + n] end
-  settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], fields)
-  i = i + 7 + #fields
+  for n = 1, tonumber(ARGV[i + 8]) do fields[n] = ARGV[i + 8 + n] end
+  settle(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7],
+    fields)
+  i = i + 9 + #fields
 end
 if more then
   for gate in pairs(asked) do let_go(gate) end

@@ -27,6 +27,7 @@ def pages() -> dict[str, str]:
     [
         "envelope.schema.json",
         "reference.md",
+        "metrics.md",
         "vocabulary.md",
         "contract/asyncapi.yaml",
         "publishing.md",

@@ -2,6 +2,7 @@
 -- ARGV[1] of every script is the key of Celery's queue, '' where another broker carries the tickets.
 local queue = ARGV[1]
 local COUNTS, DEAD, SUSPECT, SHUT = 'router:counts', 'router:dead', 'router:suspect', 'router:shut'
+local RETRYING_AT = 'router:retrying:at'
 -- State of an event that has not ended → the sorted set it is in.
 local WAITS = {
   accepted = 'router:accepted', running = 'router:running', retrying = 'router:retrying',
@@ -27,6 +28,11 @@ local function move(id, to, score)
   local from = redis.call('HGET', event, 'state')
   if WAITS[from] and from ~= to then redis.call('ZREM', WAITS[from], id) end
   redis.call('ZADD', WAITS[to], micros(score), id)
+  if to == 'retrying' then
+    redis.call('ZADD', RETRYING_AT, redis.call('HGET', event, 'at') or '0', id)
+  elseif from == 'retrying' then
+    redis.call('ZREM', RETRYING_AT, id)
+  end
   redis.call('HSET', event, 'state', to)
 end
 

@@ -70,6 +70,8 @@ local function bury(source, id, label, type_, envelope, record)
     tally(source, 'dead')
     count('route', '-', 'accepted', 1)
     count('route', '-', 'dead', 1)
+    measure('source_dead_letters_total', source, reason_in(record))
+    measure('route_dead_letters_total', '-', '-', reason_in(record))
   end
   return new
 end

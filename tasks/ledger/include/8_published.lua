@@ -88,4 +88,6 @@ local function keep_message(id, raw, reason, error_, label, source, list)
   redis.call('ZADD', QUARANTINE, micros(now), id)
   tally(source, 'accepted')
   tally(source, 'dead')
+  measure('quarantined_total', reason)
+  measure('source_dead_letters_total', source, reason)
 end
