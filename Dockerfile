@@ -18,7 +18,7 @@ RUN pip install --no-deps --no-build-isolation . && python -m compileall -q /opt
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin router \
- && install --directory --owner 10001 --mode 0700 /var/lib/event-router/spool
+ && install --directory --owner 10001 --mode 0700 /var/lib/event-router/spool /var/lib/event-router/flower
 COPY --from=build /opt/event-router /opt/event-router
 ENV PATH=/opt/event-router/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
     SPOOL_FOLDER=/var/lib/event-router/spool

@@ -46,7 +46,7 @@ class Options(TypedDict, total=False):
     expires: Union[datetime, float]
     """When, or in how many seconds, it is to be given up if it has not begun."""
     priority: int
-    """0 to 9; the router reads the higher ones first."""
+    """0, which is read first, to 9."""
     task_id: str
     """Id of the task; a new one if not given."""
 

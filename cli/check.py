@@ -1,10 +1,13 @@
 """event-router check: everything that start-up checks, without starting."""
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import click
+import redis
 
 import app.configuration
 import tasks.worker
@@ -14,10 +17,10 @@ from cli.connection import connection_to
 from config.problems import ConfigurationRefused
 from config.settings import Settings, load
 from config.yaml_file import read
-from tasks import route_lint
+from tasks import publishers, route_lint
 from tasks.envelope import Envelope
 from tasks.ledger import connect
-from tasks.routing import Routes, source_names
+from tasks.routing import Routes, names, source_names
 
 _TIMEOUT_S = 2.0
 _EVENTS_LOOKED_AT = 1000
@@ -35,6 +38,7 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
     problems: list[str] = []
     warnings: list[str] = []
     effective: dict[str, str] = {}
+    publishing: dict[str, Any] = {"publishers": [], "lists": []}
     for configuration in (app.configuration.configuration, tasks.worker.configuration):
         try:
             settings, found = configuration(environ)
@@ -42,6 +46,7 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
             warnings += getattr(found, "warnings", ())
             if isinstance(found, Routes):
                 warnings += _route_warnings(settings, found, offline=offline)
+                publishing = _publishing(settings, offline=offline)
             elif not offline:
                 warnings += _stream_warnings(found.values())
         except ConfigurationRefused as refused:
@@ -49,10 +54,11 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
     if effective and not offline:
         problems += _redis_problems(environ)
     if as_json:
-        click.echo(json.dumps({"problems": problems, "warnings": warnings, "settings": effective}))
+        told = {"problems": problems, "warnings": warnings, "settings": effective, **publishing}
+        click.echo(json.dumps(told))
     else:
-        for name, value in effective.items():
-            click.echo(f"{name} = {value}")
+        shown = [*(f"{name} = {value}" for name, value in effective.items()), *_publishing_lines(publishing)]
+        click.echo("".join(f"{line}\n" for line in shown), nl=False)
         if warnings:
             click.echo("\n".join(["", "warnings:", *(f"  {warning}" for warning in warnings), ""]))
         click.echo("\n".join(problems) if problems else "no problems found", err=bool(problems))
@@ -66,7 +72,31 @@ def _route_warnings(settings: Settings, routes: Routes, *, offline: bool) -> lis
         # A Redis that does not answer is a problem, and told as one; here there are just no events to look at.
         with contextlib.suppress(click.ClickException):
             stored = connection_to(settings).ledger.stored(_EVENTS_LOOKED_AT)
-    return route_lint.warnings(read(settings.routes_file), routes, source_names(settings.sources_file), stored)
+    known = names(settings.sources_file, settings.publishers_file)
+    return route_lint.warnings(read(settings.routes_file), routes, known, stored)
+
+
+def _publishing(settings: Settings, *, offline: bool) -> dict[str, Any]:
+    """The publishers of the file, the lists that are read, and how many messages lie there, as far as Redis says it."""
+    found = publishers.load(settings.publishers_file, source_names(settings.sources_file))
+    client = connect(settings.redis_url, timeout_s=_TIMEOUT_S)
+    rows: list[dict[str, Any]] = []
+    for list_, owner in found.lists().items():
+        there = None
+        if not offline:
+            with contextlib.suppress(redis.RedisError):  # as above
+                there = sum(client.llen(key) for key in publishers.keys_of(list_))
+        rows.append({"list": list_, "publisher": owner, "messages": there})
+    return {"publishers": [dataclasses.asdict(each) for each in found.known.values()], "lists": rows}
+
+
+def _publishing_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    for one in found["publishers"]:
+        quota = f"{one['per_second']:g} events a second, {one['burst']} at once" if one["per_second"] else "no quota"
+        yield f"publisher {one['name']}: {quota}"
+    for row in found["lists"]:
+        there = "" if row["messages"] is None else f", {row['messages']} messages lie there"
+        yield f"list {row['list']}: of {row['publisher'] or 'everybody'}{there}"
 
 
 def _stream_warnings(sources: Iterable[Source]) -> list[str]:

@@ -69,7 +69,7 @@ def explain(
 
 def explainer_of(settings: Settings, path: Path) -> Explainer:
     """A routes file, ready to be asked. Raises ConfigurationRefused with every problem."""
-    routes = routing.load(path, routing.source_names(settings.sources_file))
+    routes = routing.load(path, routing.names(settings.sources_file, settings.publishers_file))
     return Explainer(routes, destinations(settings, routes.webhooks))
 
 

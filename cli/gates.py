@@ -21,7 +21,7 @@ _HEADER = ("", "state", "since", "until", "parked", "oldest", "in flight", "requ
 def _file(connection: Connection) -> Routes:
     """The routes file; without anything where it cannot be read: gates are opened and shut all the same."""
     try:
-        return routing.load(connection.settings.routes_file, routing.source_names(connection.settings.sources_file))
+        return routing.load(connection.settings.routes_file)
     except ConfigurationRefused:
         return Routes(())
 

@@ -4,16 +4,18 @@ import dataclasses
 import json
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 import click
 
 from app.source import Refusal
 from cli.incoming_events import values
+from config.celery_settings import QUEUE
 from config.settings import Settings, load
-from tasks import contract, routing
+from tasks import contract, publishers, routing
 from tasks.envelope import Envelope
 from tasks.errors import QueueUnavailable
 from tasks.ledger import connect, ledger_of
@@ -40,11 +42,18 @@ class _Found:
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option("--task", default=PUBLISH_TASK, show_default=True, help="Task to call, once for each value of the file.")
 @click.option("--publisher", help="Your name; shown as the source of the events.")
+@click.option("--prefix", default="", help="What the keys of your own Redis user begin with, such as billing:.")
 @click.option("--dry-run", is_flag=True, help="Say what would become of each, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: an object a line.")
 @click.pass_obj
 def publish(
-    environ: dict[str, str], file: BinaryIO, task: str, publisher: str | None, dry_run: bool, as_json: bool
+    environ: dict[str, str],
+    file: BinaryIO,
+    task: str,
+    publisher: str | None,
+    prefix: str,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Publish the events, or the arguments of a task, in FILE (JSON: one, a list, or one a line; - = standard input).
 
@@ -55,11 +64,18 @@ def publish(
         raise click.UsageError(f"there is no task {task}; the nearest is {contract.nearest(task)}")
     settings = load(environ)
     named = {"publisher": publisher} if publisher else {}
-    found = [_found(number, value, task, named) for number, value in enumerate(values(file))]
+    known = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
+    read = partial(
+        contract.published,
+        publisher=known.lists().get(f"{prefix}{QUEUE}"),
+        now=datetime.now(UTC),
+        reserved=known.reserved,
+    )
+    found = [_found(number, value, task, named, read) for number, value in enumerate(values(file))]
     wrong = sum(each.error is not None for each in found)
     routes = _routes(settings) if dry_run else None
     if not (dry_run or wrong):
-        _send(settings, task, found, named)
+        _send(settings, task, found, named, prefix)
     for each in found if dry_run or not wrong else [each for each in found if each.error is not None]:
         for line in _lines(each, routes, as_json=as_json):
             click.echo(line)
@@ -73,7 +89,9 @@ def _sum(found: int, wrong: int, *, dry_run: bool) -> str:
     return f"{found} would be sent; nothing was" if dry_run else f"{found} sent"
 
 
-def _found(number: int, value: Any, task: str, named: dict[str, str]) -> _Found:
+def _found(
+    number: int, value: Any, task: str, named: dict[str, str], read: Callable[[Call], contract.Published]
+) -> _Found:
     """What the router would make of one value."""
     task_id = str(uuid.uuid4())
     if isinstance(value, Refusal):
@@ -82,7 +100,7 @@ def _found(number: int, value: Any, task: str, named: dict[str, str]) -> _Found:
         return _Found(number, task_id, value, (), "must be a JSON object")
     try:
         checked(redis_message(task, [value], named, task_id=task_id, shadow=None, argsrepr=""))
-        events = contract.published(Call(task, task_id, [value], named), None, datetime.now(UTC)).events
+        events = read(Call(task, task_id, [value], named)).events
     except Unusable as unusable:
         return _Found(number, task_id, value, (), str(unusable))
     errors = [each.error for each in events if not isinstance(each, Envelope)]
@@ -90,13 +108,13 @@ def _found(number: int, value: Any, task: str, named: dict[str, str]) -> _Found:
     return _Found(number, task_id, value, good, "; ".join(errors) if errors else None)
 
 
-def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[str, str]) -> None:
+def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[str, str], prefix: str) -> None:
     queue = queue_for(settings, ledger_of(settings, connect(settings.redis_url, timeout_s=_TIMEOUT_S)))
     sent = 0
     for first in range(0, len(found), _AT_ONCE):
         some = found[first : first + _AT_ONCE]
         try:
-            queue.publish(task, {each.id: each.argument for each in some}, named)
+            queue.publish(task, {each.id: each.argument for each in some}, named, prefix)
         except QueueUnavailable as error:
             text = f"Redis does not take them ({error}); sent so far: {sent} of {len(found)}, in the order of the file"
             raise click.ClickException(text) from error
@@ -104,7 +122,7 @@ def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[st
 
 
 def _routes(settings: Settings) -> routing.Routes:
-    return routing.load(settings.routes_file, routing.source_names(settings.sources_file))
+    return routing.load(settings.routes_file, routing.names(settings.sources_file, settings.publishers_file))
 
 
 def _lines(found: _Found, routes: routing.Routes | None, *, as_json: bool) -> Iterator[str]:

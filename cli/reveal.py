@@ -50,6 +50,16 @@ class Cover:
             raw=letter.raw and f"{HIDDEN} ({len(letter.raw)} characters)",
         )
 
+    def event(self, envelope: Any) -> Any:
+        """An event's envelope, parsed."""
+        return _without(envelope, self._hiding(envelope if isinstance(envelope, dict) else {})[0])
+
+    def failure(self, envelope: Any, record: Mapping[str, Any]) -> str | None:
+        """The error text of a delivery's record."""
+        known = envelope if isinstance(envelope, dict) else {}
+        error = record.get("error")
+        return error and self._hiding(known, record.get("request"))[1].text(error)
+
     def outcome(self, envelope: Envelope, outcome: Outcome) -> Outcome:
         """What a route would do with an event."""
         if not outcome.requests and outcome.error is None:

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import requests
 
+import config
 from cli import redis_server
 from cli.redis_server import Server, pick_port
 from sandbox.tokens import ACTIVATEPRO_TOKEN, SEGMENT_KEY
@@ -53,10 +54,11 @@ KINESIS = [sys.executable, "-c", "from cli.main import main; main()", "kinesis"]
 
 
 def flower_command(port: int) -> list[str]:
-    """Flower, the operators' window, on the loopback address only."""
+    """Flower, the operators' window, with the options of config/flower.py."""
+    options = Path(config.__file__).with_name("flower.py")
     return [
         *(sys.executable, "-m", "celery", "-A", "tasks", "flower"),
-        *("--address=127.0.0.1", f"--port={port}", "--loglevel=WARNING"),
+        *(f"--conf={options}", f"--port={port}", "--loglevel=WARNING"),
     ]
 
 

@@ -36,7 +36,8 @@ def up(environ: dict[str, str], reveal: bool) -> None:
         flower_port = pick_port(_PORTS["flower"])
         # Flower can stop workers, and other users of this machine reach its port too.
         login = environ.get("FLOWER_BASIC_AUTH") or f"router:{secrets.token_urlsafe(12)}"
-        flower = stack.start("flower", flower_command(flower_port), {"FLOWER_BASIC_AUTH": login})
+        told = {"FLOWER_BASIC_AUTH": login, "FLOWER_DB": str((stack.folder / "flower/rows").resolve())}
+        flower = stack.start("flower", flower_command(flower_port), told)
         while flower.popen.poll() is None and not answers(f"http://127.0.0.1:{flower_port}/healthcheck"):
             time.sleep(0.1)
         click.echo(

@@ -196,6 +196,12 @@ class Settings:
     sources_file: Path = setting(
         "SOURCES_FILE", "Who may send, and how we know them.", _file, str(CONFIG_FOLDER / "sources.yaml")
     )
+    publishers_file: Path = setting(
+        "PUBLISHERS_FILE",
+        "Who publishes tasks: lists of their own, and quotas.",
+        _file,
+        str(CONFIG_FOLDER / "publishers.yaml"),
+    )
     max_waiting: int = setting(
         "MAX_WAITING",
         "Events that may wait (for a worker, in work, for a retry) in Redis; those beyond it are spooled, or refused.",

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from celery.worker import consumer, request, state
 
+from tasks.dead_letter import MESSAGES
 from tasks.messages import shown_task
 from tasks.queue import ALIVE_TASK
 from tasks.watchdog import Work
@@ -90,8 +91,7 @@ class Consumer(consumer.Consumer):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         hint = f"; did you mean {near[0]}?" if near else ""
         self._keep(message, "unknown_task", f"no task {name!r} here{hint}", name)
-        if self.event_dispatcher:
-            self.event_dispatcher.send("task-failed", uuid=call["id"], exception=f"NotRegistered({name!r})")
+        self.app.telling.failed(call["id"], f"{MESSAGES} · {name}", "unknown_task")
 
     def _keep(self, message: Any, reason: str, error: str, label: str = "message") -> None:
         raw = getattr(message, "_raw", None) or {

@@ -6,7 +6,7 @@ all that came, and its error names each field.
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -54,6 +54,7 @@ class _Frame:
     now: str
     headers: Arguments  #: those of ours that are valid
     problems: Problems  #: with the others
+    reserved: Container[str]  #: names that nobody may go by who does not prove it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +78,13 @@ def publisher_of(call: Call) -> str | None:
     return by_name or by_header
 
 
-def published(call: Call, publisher: str | None, now: datetime) -> Published:
+def published(call: Call, publisher: str | None, now: datetime, reserved: Container[str] = frozenset()) -> Published:
     """A call of one of TASKS → its events, in their order.
 
-    `publisher` is whose list the message lay in; None = the list of all. Raises Unusable when not even a list of events
-    can be made of it.
+    `publisher` is whose list the message lay in; None = the list of all, where nobody may go by a name of `reserved`.
+    Raises Unusable when not even a list of events can be made of it.
     """
-    frame = _Frame(call, publisher, rfc3339(now), *arguments.of_headers(call.headers))
+    frame = _Frame(call, publisher, rfc3339(now), *arguments.of_headers(call.headers), reserved)
     found = list(_of_publish(call) if call.task == PUBLISH_TASK else _of_action(call))
     events = [_made(frame, each) for each in found]
     reply = frame.headers.get("reply") is True or any(each.given.get("reply") is True for each in found)
@@ -150,6 +151,11 @@ def _made(frame: _Frame, said: _Event) -> Envelope | Rejected:
         },
         problems,
     )
+    if frame.owner is None and source in frame.reserved:
+        problems["publisher"] = (
+            "A source, or a publisher with a list of its own, has this name; nobody else may go by it."
+        )
+        source = None
     values = _values_of_event(valid) if task == PUBLISH_TASK else _values_of_action(task, valid)
     values["source"] = source or NAMELESS
     id_ = _own_id(frame, said, named, problems)

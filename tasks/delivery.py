@@ -41,6 +41,22 @@ class Leases(Protocol):
         ...
 
 
+class Tells(Protocol):
+    """Tells whoever watches what becomes of events; it neither fails nor takes time."""
+
+    def begun(self, event: StoredEvent) -> None:
+        """Work on a claimed event begins."""
+        ...
+
+    def ended(self, event: StoredEvent, state: str, results: Sequence[Result], lasted_s: float) -> None:
+        """It is settled with these results, and in that state now ("stale": somebody else has it)."""
+        ...
+
+    def died(self, event: StoredEvent, reason: str) -> None:
+        """All that waited of it became dead letters outside an attempt."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Deliverer:
     """Works on events. Everything that is not decided purely is handed in."""
@@ -49,6 +65,7 @@ class Deliverer:
     routes: Routes
     world: World
     leases: Leases
+    tell: Tells
 
     def work(self, ids: Sequence[str], owner: str) -> None:
         """Work on the events of a ticket that are free, and on those behind them; `owner` must be new for each call."""
@@ -97,6 +114,8 @@ class Deliverer:
         Gives how it was settled, with the next event of its subject's line, claimed too, where `take` asks for it;
         None when it was not settled here.
         """
+        begun_at = time.monotonic()
+        self.tell.begun(event)
         try:
             envelope = envelopes.decode(event.envelope or b"")
             if not event.deliveries:
@@ -112,6 +131,7 @@ class Deliverer:
                 return None
             fresh = []
         blocked = set(event.blocked)
+        results: list[Result] = []
         for number, (name, route, delivery) in enumerate(todo, 1):
             if not self.leases.sure(event.id, event.owner):
                 # Another worker may have it by now, and what comes after it: a late request would overtake.
@@ -121,6 +141,7 @@ class Deliverer:
             result = attempt.make()
             if result.order and result.state not in {"delivered", "filtered", "dead"}:
                 blocked |= attempt.destinations
+            results.append(result)
             rest = _planned(fresh[number:])
             more = number < len(todo)
             which = "" if more else _next(run, take=take)
@@ -132,8 +153,11 @@ class Deliverer:
                 log.warning("lease.lost", event_id=event.id, route=name, outcome=result.state)
                 return None
             if not more:
-                return settled
-        return self._settle(event, [], take=_next(run, take=take))
+                break
+        else:
+            settled = self._settle(event, [], take=_next(run, take=take))
+        self.tell.ended(event, settled.state, results, time.monotonic() - begun_at)
+        return settled
 
     def _settle(
         self,
@@ -168,7 +192,9 @@ class Deliverer:
 
     def _bury(self, event: StoredEvent, error: Exception) -> None:
         # With routes or without: nothing of an event that cannot be read may go on waiting.
-        dead_letter.bury(self.ledger, event, event.waiting(), failure_of(error))
+        failure = failure_of(error)
+        dead_letter.bury(self.ledger, event, event.waiting(), failure)
+        self.tell.died(event, failure["reason"])
 
 
 def _next(run: Run, *, take: bool) -> str:

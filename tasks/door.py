@@ -25,7 +25,7 @@ from tasks.dead_letter import MESSAGES
 from tasks.envelope import Envelope, Rejected
 from tasks.ledger import Ledger, described, placed
 from tasks.messages import Call, Unusable, call_of, checked, shown_task
-from tasks.publishers import Publishers
+from tasks.publishers import STEPS, Publishers
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, redis_message
 
 log: Final = structlog.get_logger("tasks.door")
@@ -46,9 +46,6 @@ _AFTER_FAILURE_S: Final = 0.5
 #: Looks without an end after which messages are taken one by one, and after which the one is to blame.
 _CAREFUL_FROM: Final = 3
 _POISON_FROM: Final = 6
-#: kombu's lists of priorities: https://docs.celeryq.dev/en/stable/userguide/routing.html#redis-message-priorities
-_BETWEEN: Final = "\x06\x16"
-_PRIORITIES: Final = ("", *(f"{_BETWEEN}{step}" for step in range(1, 10)))
 #: After as many looks, the least urgent list has its turn.
 _TURNS: Final = 8
 
@@ -114,7 +111,7 @@ class Door:
         """List → whose it is, the most urgent first; each publisher's is the first of its kind in turn."""
         owners = list(self.publishers.lists().items())
         first = turn % len(owners)
-        lists = [(f"{queue}{step}", owner) for step in _PRIORITIES for queue, owner in owners[first:] + owners[:first]]
+        lists = [(f"{queue}{step}", owner) for step in STEPS for queue, owner in owners[first:] + owners[:first]]
         return dict(reversed(lists) if turn % _TURNS == _TURNS - 1 else lists)
 
     def _wait(self) -> None:
@@ -183,14 +180,15 @@ class Door:
             yield "ticket", raw
             return
         label = shown_task(call.task)
-        source = owner or contract.publisher_of(call)
+        claimed = contract.publisher_of(call)
+        source = owner or (claimed if claimed not in self.publishers.reserved else None)
         if call.task not in TASKS:
             near = contract.nearest(call.task)
             hint = f"; did you mean {near}?" if near else ""
             yield _kept(raw, "unknown_task", f"there is no task {label!r}{hint}", label, source)
             return
         try:
-            found = contract.published(call, owner, datetime.now(UTC))
+            found = contract.published(call, owner, datetime.now(UTC), self.publishers.reserved)
             yield from self._of_events(call, found)
         except Unusable as unusable:
             yield _kept(raw, unusable.reason, str(unusable), label, source)

@@ -1,22 +1,29 @@
-"""What a worker process does beside its work: it proves that it lives, and it ends in time."""
+"""What a worker process does beside its work: it proves that it lives, tells what it does, and ends in time."""
 
 import logging
 import os
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import kombu
 import structlog
 from celery import Celery, signals
+from celery.concurrency import prefork
+from celery.worker import control
 
+from config.celery_settings import QUEUE
 from config.settings import Settings
 from tasks.connection import connect
 from tasks.consumer import work
+from tasks.contract import TASKS
 from tasks.heartbeat import Heartbeats, Worker, alive_queue
-from tasks.queue import Queue
+from tasks.queue import ROUTE_TASK, Queue
 from tasks.sweeper import Loop, RenewedLeases
+from tasks.telling import Telling
 from tasks.watchdog import DEAD_STATUS, Limits, Pulse, Watchdog
 
 log: Final = structlog.get_logger("tasks.lifecycle")
@@ -71,6 +78,56 @@ def attach(app: Celery, settings: Settings, queue: Queue, leases: RenewedLeases)
     signals.celeryd_after_setup.connect(set_up, weak=False)
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(stopping, weak=False)
+
+
+def tell(app: Celery, telling: Telling) -> None:
+    """Tell Flower of events while the worker runs, and Celery's own events of tickets and publishing no more.
+
+    With a pool of processes the work is done in children, which have no way to tell: there Celery's events stay.
+    """
+
+    def set_up(instance: Any, **_: Any) -> None:
+        for name in (ROUTE_TASK, *TASKS):
+            instance.app.tasks[name].send_events = issubclass(instance.pool_cls, prefork.TaskPool)
+
+    def ready(sender: Any, **_: Any) -> None:
+        def listened() -> bool | None:
+            if (way := sender.event_dispatcher) is None:
+                return None  # the connection is being made anew
+            return bool(way.enabled and (not way.groups or "task" in way.groups))
+
+        @contextmanager
+        def dispatcher() -> Iterator[Any]:
+            # Nothing is sent before it is flushed, and what fails is ours to keep: Celery would without limit.
+            kept = {"buffer_group": {"task"}, "buffer_limit": float("inf"), "buffer_while_offline": False}
+            with (
+                app.connection_for_write() as connection,
+                app.events.Dispatcher(connection, hostname=sender.hostname, **kept) as way,
+            ):
+                yield way
+
+        telling.start(listened, dispatcher)
+
+    def heartbeat(state: Any) -> None:
+        """Tell worker(s) to send event heartbeat immediately."""
+        control.heartbeat(state)
+        # Who listens to events asks for this when it begins to.
+        telling.recall()
+
+    def active_queues(state: Any) -> list[dict[str, Any]]:
+        """List the task queues a worker is currently consuming from."""
+        queues = control.active_queues(state)
+        tickets = app.conf.broker_transport_options.get("tickets")
+        # Read in place of the queue's own list; Flower's page of queues goes by this.
+        return [*queues, *({**each, "name": tickets} for each in queues if tickets and each["name"] == QUEUE)]
+
+    control.control_command(name="heartbeat")(heartbeat)
+    control.inspect_command(name="active_queues")(active_queues)
+    app.telling = telling  # for what the consumer cannot use
+    signals.celeryd_after_setup.connect(set_up, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutdown.connect(lambda **_: telling.stop(), weak=False)
+    os.register_at_fork(after_in_child=telling.silence)
 
 
 def _grace_over(leases: RenewedLeases) -> None:

@@ -104,10 +104,10 @@ class Queue(Protocol):
         """
         ...
 
-    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any], prefix: str) -> None:
         """Call a task as other teams do, once for each id: with its one argument, and those by name.
 
-        Raises QueueUnavailable.
+        `prefix` is what the keys of the publisher's own Redis user begin with. Raises QueueUnavailable.
         """
         ...
 
@@ -127,9 +127,9 @@ class RedisQueue:
         self.accept = ledger.accept
         self._push = ledger.push
 
-    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any], prefix: str) -> None:
         message = functools.partial(redis_message, task, kwargs=named, shadow=None, argsrepr=_HIDDEN)
-        self._push(QUEUE, [message([argument], task_id=id_) for id_, argument in calls.items()])
+        self._push(f"{prefix}{QUEUE}", [message([argument], task_id=id_) for id_, argument in calls.items()])
 
     def heartbeat(self, queue: str) -> bytes:  # noqa: ARG002 - the protocol's arguments
         return redis_message(ALIVE_TASK, [], shadow=None, argsrepr="()")
@@ -151,7 +151,7 @@ class BrokerQueue:
         self._connection = kombu.Connection(broker_url, connect_timeout=0.5, transport_options=once)
         self._pool = self._connection.Pool(limit=8)
 
-    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any]) -> None:
+    def publish(self, task: str, calls: Mapping[str, Any], named: Mapping[str, Any], prefix: str) -> None:  # noqa: ARG002
         for id_, argument in calls.items():
             self._publish(QUEUE, [argument], task, None, _HIDDEN, named, task_id=id_)
 

@@ -11,7 +11,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from config.problems import ConfigurationRefused
 from config.yaml_file import Place, YamlFile, read
-from tasks import integrations, loop, mapping, presets, trigger
+from tasks import integrations, loop, mapping, presets, publishers, trigger
 from tasks import webhooks as receivers
 from tasks.action import Action, Field, Request, checked, in_segments_form
 from tasks.actions import ACTIONS
@@ -122,7 +122,9 @@ class _Order(fields.String):
 
 class _RouteSchema(Schema):
     name = fields.String(required=True, validate=_NAME)
-    source = fields.Raw(metadata={"doc": "A name of sources.yaml, or a list of them; all if not given."})
+    source = fields.Raw(
+        metadata={"doc": "A name of sources.yaml or publishers.yaml, or a list of names; all if not given."}
+    )
     trigger = fields.String(metadata={"doc": "Condition on the event; every event if not given."})
     action = fields.String(validate=validate.OneOf(ACTIONS, error="No action of this name; there are: {choices}."))
     mapping = fields.Dict(keys=fields.String())
@@ -253,6 +255,15 @@ def source_names(path: Path) -> list[str]:
     return list(sources) if isinstance(sources, dict) else []
 
 
+def names(sources: Path, publishing: Path) -> list[str]:
+    """The names that routes may give as sources: those of the sources file, and of the publishers file.
+
+    Raises ConfigurationRefused with the problems of either.
+    """
+    found = source_names(sources)
+    return [*found, *publishers.load(publishing, found).known]
+
+
 def _route(
     file: YamlFile,
     place: Place,
@@ -321,7 +332,7 @@ def _sources(value: Any, known: set[str] | None) -> frozenset[str]:
         raise ValueError("must be the name of a source, or a list of names")
     unknown = sorted(set(names) - known) if known is not None else []
     if unknown:
-        raise ValueError(f"no source of the name {', '.join(unknown)} in the sources file")
+        raise ValueError(f"no source of the name {', '.join(unknown)} in the sources file, and no publisher")
     return frozenset(names)
 
 

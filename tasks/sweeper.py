@@ -26,15 +26,25 @@ class Sweeper:
     """Sweeps; `owner` names this worker to the ledger.
 
     Leases are taken from others only after `patience_s` of unbroken contact with Redis: while it was away, nobody could
-    renew, and those who live do it first.
+    renew, and those who live do it first. `told` hears of each event that dies here, and why.
     """
 
-    def __init__(self, ledger: Ledger, owner: str, *, grace_s: float, crash_limit: int, patience_s: float = 0) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        owner: str,
+        *,
+        grace_s: float,
+        crash_limit: int,
+        patience_s: float = 0,
+        told: Callable[[StoredEvent, str], None] = lambda *_: None,
+    ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._grace_s = grace_s
         self._crash_limit = crash_limit
         self._patience_s = patience_s
+        self._told = told
         self._in_touch_since: float | None = None
 
     def sweep(self) -> None:
@@ -79,6 +89,7 @@ class Sweeper:
         error = f"{event.crashes} workers died while they worked on it"
         poison = {"reason": "poison", "error": error, "crashes": event.crashes}
         bury(self._ledger, event, waiting, poison)
+        self._told(event, "poison")
 
 
 def _woken(what: str, ids: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import structlog
+from kombu import Connection
 from kombu.transport import redis as stock
 
 from config.celery_settings import QUEUE
@@ -268,6 +269,12 @@ class SentinelTransport(stock.SentinelTransport):
     """The stock transport with our channel."""
 
     Channel = SentinelChannel
+
+
+# What kombu calls a connection's transport in its address. Flower goes by it: without, its page of queues is a 404.
+Connection.resolve_aliases.update(
+    {"tasks.transport:Transport": "redis", "tasks.transport:SentinelTransport": "sentinel"}
+)
 
 
 def _task(message: Any) -> Any:

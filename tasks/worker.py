@@ -19,7 +19,7 @@ from config import tested_versions
 from config.celery_settings import QUEUE, celery_settings
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read, variable_of
-from tasks import lifecycle, retry, routing, webhooks
+from tasks import lifecycle, publishers, retry, routing, webhooks
 from tasks.attempt import World
 from tasks.contract import TASKS
 from tasks.dead_letter import DeadLetters
@@ -32,10 +32,10 @@ from tasks.measures import Measures
 from tasks.messages import Call
 from tasks.metrics import Exporter, LedgerPart
 from tasks.metrics_page import Page, serve
-from tasks.publishers import Publishers
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
+from tasks.telling import Telling
 
 log: Final = structlog.get_logger("tasks.worker")
 
@@ -70,6 +70,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     # Whoever asks for numbers is not to wait as long for Redis as the work does.
     hasty = ledger_of(settings, connect(settings.redis_url, timeout_s=_REDIS_TIMEOUT_S))
     measures = Measures(hasty)
+    telling = Telling(ledger)
     deliverer = Deliverer(
         ledger=ledger,
         routes=routes,
@@ -82,23 +83,26 @@ def build(environ: Mapping[str, str]) -> Celery:
             measured=lambda destination, seconds: measures.took("request_seconds", seconds, destination),
         ),
         leases=leases,
+        tell=telling,
     )
-    publishers = Publishers()
+    known_publishers = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
     door = Door(
         ledger=ledger,
-        publishers=publishers,
+        publishers=known_publishers,
         name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
         threads=settings.worker_concurrency,
         result_ttl_s=settings.result_ttl_s,
         # Who posts is not to be refused because others publish too much; their messages can wait where they are.
         max_waiting=settings.max_waiting // 2,
         others=app.tasks,
+        tell=telling.failed,
     )
     _register(app, deliverer, door, measures)
     limits = {name: routes.limits.get(name, (None, None)) for name in known}
-    _sweep_while_running(settings, ledger, limits, door)
+    _sweep_while_running(settings, ledger, limits, door, telling)
     lifecycle.attach(app, settings, queue, leases)
-    _tell_while_running(settings, hasty, measures, publishers)
+    _tell_while_running(settings, hasty, measures, known_publishers)
+    lifecycle.tell(app, telling)
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
@@ -110,9 +114,14 @@ def configuration(environ: Mapping[str, str]) -> tuple[Settings, routing.Routes]
     values, problems = read(environ)
     problems += tested_versions.problems()
     routes = routing.Routes(())
-    if "routes_file" in values and "sources_file" in values:
+    if values.keys() >= {"routes_file", "sources_file", "publishers_file"}:
+        known = None  # then routes are checked as far as they can be
         try:
-            routes = routing.load(values["routes_file"], routing.source_names(values["sources_file"]))
+            known = routing.names(values["sources_file"], values["publishers_file"])
+        except ConfigurationRefused as refused:
+            problems += refused.problems
+        try:
+            routes = routing.load(values["routes_file"], known)
         except ConfigurationRefused as refused:
             problems += refused.problems
     problems += _missing_keys(values, routes) + webhooks.signing_keys(routes.webhooks, environ)[1]
@@ -195,7 +204,11 @@ def _register(app: Celery, deliverer: Deliverer, door: Door, measures: Measures)
 
 
 def _sweep_while_running(
-    settings: Settings, ledger: Ledger, limits: Mapping[str, tuple[float | None, int | None]], door: Door
+    settings: Settings,
+    ledger: Ledger,
+    limits: Mapping[str, tuple[float | None, int | None]],
+    door: Door,
+    telling: Telling,
 ) -> None:
     sweeper = Sweeper(
         ledger,
@@ -203,6 +216,7 @@ def _sweep_while_running(
         grace_s=settings.ticket_grace_s,
         crash_limit=settings.crash_limit,
         patience_s=settings.lease_s / 2,
+        told=telling.died,
     )
     told: list[None] = []
 
@@ -230,9 +244,9 @@ def _sweep_while_running(
     signals.worker_shutting_down.connect(stop, weak=False)
 
 
-def _tell_while_running(settings: Settings, ledger: Ledger, measures: Measures, publishers: Publishers) -> None:
+def _tell_while_running(settings: Settings, ledger: Ledger, measures: Measures, known: publishers.Publishers) -> None:
     """A page of metrics, if there is to be one; and what was measured last, when the worker ends."""
-    part = LedgerPart(ledger, routing.source_names(settings.sources_file), publishers)
+    part = LedgerPart(ledger, routing.source_names(settings.sources_file), known)
     page = Page(Exporter((part,), web=False), settings.metrics_token)
 
     def start(**_: Any) -> None:

@@ -13,7 +13,7 @@ from tasks.delivery import Deliverer
 from tasks.destinations.http import Response
 from tasks.envelope import Envelope
 from tasks.errors import RouterError
-from tasks.ledger import RETRYING, GatePolicy, Ledger, StoredEvent
+from tasks.ledger import RETRYING, GatePolicy, Ledger, Result, StoredEvent
 from tasks.queue import RedisQueue
 from tasks.retry import Policy
 from tasks.routing import Route, Routes
@@ -61,6 +61,22 @@ class Leases:
         return True
 
 
+class Told:
+    """Remembers what is told of which event."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str]] = []
+
+    def begun(self, event: StoredEvent) -> None:
+        self.rows.append((event.id, "begun"))
+
+    def ended(self, event: StoredEvent, state: str, _results: Sequence[Result], _lasted_s: float) -> None:
+        self.rows.append((event.id, state))
+
+    def died(self, event: StoredEvent, reason: str) -> None:
+        self.rows.append((event.id, reason))
+
+
 def route(name: str, handler: Callable[[Envelope], Any], *, only: str | None = None, order: str = "pass") -> Route:
     return Route(name, frozenset([only] if only else []), None, None, None, handler, order=order)
 
@@ -76,6 +92,7 @@ class Bench:
         self.ledger: Ledger = fake_ledger(gates=gates)
         self.destinations = {"api": Destination(), **destinations}
         self.leases = Leases()
+        self.told = Told()
         self.clock = time.time()
         self.claims = 0
         self.slots = Slots(16, tuple(self.destinations))
@@ -92,7 +109,7 @@ class Bench:
             now=lambda: self.clock,
             roll=lambda: 0.5,
         )
-        Deliverer(self.ledger, self.routes, world, self.leases).work(ids or ["e1"], f"worker {self.claims}")
+        Deliverer(self.ledger, self.routes, world, self.leases, self.told).work(ids or ["e1"], f"worker {self.claims}")
 
     def accept_line(self, events: int, start: int = 1, **changes: Any) -> None:
         """Accept events e1, e2, … of one subject."""

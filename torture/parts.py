@@ -44,6 +44,7 @@ class Parts:
             "ENCHARGE_API_KEY": key,
             "ENCHARGE_INGEST_URL": f"{self.sandbox_url}/ingest/v1/",
             "ENCHARGE_API_URL": f"{self.sandbox_url}/api/v1",
+            "FLOWER_DB": str(folder / "flower" / "rows"),
         }
         self._connection: Connection | None = None
         self._starting = threading.Lock()

@@ -115,6 +115,22 @@ def test_a_dead_letter_is_counted_by_its_last_reason() -> None:
     assert "delivery_seconds_count" not in {key[0] for key in found}
 
 
+def test_bug_a_publisher_was_told_the_first_attempts_reason() -> None:
+    """Who asked what became of an event hears why it was given up, not how it began."""
+    bench = Bench(route("a", sends("hello")))
+    client = bench.ledger.client
+    api(bench).answers = [answered(DestinationUnavailable("503"), 503)] * 3
+    accept(bench.ledger, "e1")
+    client.hset("router:event:e1", "reply", "t1")
+    client.hset("router:reply:t1", mapping={"n": 1, "ttl": 60})
+    bench.work()
+    for _ in range(2):
+        bench.later()
+        bench.ledger.wake_due(["e1"])
+        bench.work()
+    assert json.loads(client.get("celery-task-meta-t1"))["result"]["exc_message"] == ["e1: exhausted"]
+
+
 def test_what_was_not_attempted_is_no_retry() -> None:
     """Parked at a gate that is shut, and let go again: one attempt."""
     bench = Bench(route("a", sends("hello")))

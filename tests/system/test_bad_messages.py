@@ -11,6 +11,8 @@ from typing import Any
 from celery import Celery
 from conftest import Router, numbered, wait
 
+from tasks.queue import PUBLISH_TASK, redis_message
+
 ROUTES = """
 version: 1
 routes:
@@ -66,7 +68,7 @@ def test_everything_unusable_ends_as_a_dead_letter_and_can_be_replayed(
     wait(lambda: len(list(router.connection.letters.find())) == 5, 10, "five dead letters")
     letters = {letter["reason"]: letter for letter in dead_letters(router)}
     assert set(letters) == {"undecodable", "unknown_task", "invalid", "bug", "poison"}
-    assert "source: Missing data for required field." in letters["invalid"]["error"]
+    assert "type: Missing data for required field." in letters["invalid"]["error"]
     assert letters["bug"]["route"] == "raising"
     assert letters["poison"]["route"] == "killing"
     shown = json.loads(router.command("dead", "show", letters["bug"]["id"], "--reveal", "--json"))
@@ -76,7 +78,8 @@ def test_everything_unusable_ends_as_a_dead_letter_and_can_be_replayed(
     assert undecodable["raw"] == "\\xff\\xfe this is no message"
     router.assert_equation()
 
-    # The causes go away: handlers mended, the task known to a newer worker, the messages repaired by hand.
+    # The causes go away: handlers mended, the task known to a newer worker, the messages repaired by hand; what was
+    # invalid is published again, under its own id.
     stop.set()
     supervisor.join()
     broken.unlink()
@@ -101,13 +104,13 @@ def test_everything_unusable_ends_as_a_dead_letter_and_can_be_replayed(
         "occurred_at": "2026-01-01T00:00:00Z",
         "event": {**good[0], "properties": {"number": "published"}},
     }
-    shown = router.command("dead", "show", letters["invalid"]["id"], "--reveal", "--json")
-    message = json.loads(json.loads(shown)["raw"])
-    message["properties"]["body_encoding"] = "utf-8"
-    message["body"] = json.dumps([[envelope], {}, None])
-    repaired.write_text(json.dumps(message))
-    for reason in ("invalid", "undecodable"):
-        router.command("dead", "replay", letters[reason]["id"], "--repaired", str(repaired), "--yes")
+    shown = json.loads(router.command("dead", "show", letters["invalid"]["id"], "--reveal", "--json"))
+    assert shown["envelope"]["raw"] == {"version": 1, "id": "p-1", "event": {}}
+    repaired.write_text(json.dumps({**envelope, **shown["envelope"]["raw"], "event": envelope["event"]}))
+    router.command("publish", str(repaired))
+    router.command("dead", "discard", letters["invalid"]["id"], "--yes")
+    repaired.write_bytes(redis_message(PUBLISH_TASK, [envelope], shadow=None, argsrepr="…"))
+    router.command("dead", "replay", letters["undecodable"]["id"], "--repaired", str(repaired), "--yes")
     assert {event.state for event in router.settled(raising + killing, 30)} == {"delivered"}
     wait(lambda: router.connection.ledger.event("p-1") is not None, 10, "the repaired message is taken")
     assert router.settled(["p-1"], 10)[0].state == "delivered"

@@ -44,7 +44,7 @@ def test_pickle_and_yaml_stay_unread(make_router: Callable[..., Router], tmp_pat
         for encoding in ("binary", "utf-8")
     ]
     # Nothing unsafe, but more than stock Celery bears.
-    good = json.dumps([[envelope_data()], {}, {}]).encode()
+    good = json.dumps([[envelope_data(source="billing")], {}, {}]).encode()
     odd = [{"expires": 0}, {"eta": "0001-01-01T00:00:00+14:00"}, {"timelimit": ["x", {}]}, {"retries": {}}]
     messages += [message(good, "application/json", "utf-8", **headers) for headers in odd]
     router = make_router()
@@ -54,7 +54,9 @@ def test_pickle_and_yaml_stay_unread(make_router: Callable[..., Router], tmp_pat
     control = message(pickle.dumps(Program(traces[2])), PICKLE, "binary")
     for channel in ("/0.celery.pidbox", "/0.celeryev/worker.heartbeat"):
         client.publish(channel, json.dumps(control))
-    client.lpush("events", redis_message(PUBLISH_TASK, [envelope_data(id="last")], shadow=None, argsrepr=""))
+    client.lpush(
+        "events", redis_message(PUBLISH_TASK, [envelope_data(id="last", source="billing")], shadow=None, argsrepr="")
+    )
 
     wait(lambda: router.connection.ledger.event("last") is not None, 15, "the worker goes on")
     wait(lambda: client.zcard("router:quarantine") >= 16, 10, "all are in quarantine")

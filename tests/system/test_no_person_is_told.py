@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import redis
 from builders import envelope_data
@@ -159,6 +160,23 @@ def publish(router: Router, markers: Markers) -> list[str]:
     publisher.send_task("events.publish", [{"id": 7, "event": {"email": markers.new("malformed", "email")}}])
     publisher.send_task("events.publish", [], {"event": {"firstName": markers.new("malformed", "firstName")}})
     publisher.send_task("billing.paid", [{"email": markers.new("unknown task", "email")}])
+    telling = (
+        ("users.tag", [], {"email": markers.new("published", "email"), "tag": "vip"}),
+        ("users.tag", [{"email": markers.new("published", "email")}], {}),  # invalid: no tag
+        ("users.tag", [], {"tag": "vip", f"{markers.new('published', 'email')}": 1}),  # no field of this name
+        ("events.publish", [envelope_data(id=markers.new("published", "email"), source="billing")], {}),
+        ("events.publish", [[7, {"type": "paid", "event": markers.new("published", "email")}]], {}),
+        (f"pay.{markers.new('published', 'email')}", [], {}),
+    )
+    for name, args, named in telling:
+        publisher.send_task(
+            name, args, named,
+            task_id=markers.new("published", "email"),
+            shadow=f"for {markers.new('published', 'email')}",
+            argsrepr=markers.new("published", "argsrepr"),
+            kwargsrepr=markers.new("published", "kwargsrepr"),
+            headers={"publisher": markers.new("published", "email"), "customer": markers.new("published", "header")},
+        )  # fmt: skip
     redis.Redis.from_url(router.redis.url).lpush("events", markers.new("no message").encode())
     return ids[:1]
 
@@ -222,7 +240,9 @@ def told_by_commands(router: Router, *more: str) -> dict[str, str]:
     both += [("explain", "--last", "100", "--diff", "config/routes.yaml", *more)]
     if not more:
         both += [("ledger",), ("ledger", "verify"), ("workers",), ("destination", "show"), ("route", "show")]
-        both += [("check",), ("dead", "replay", "--all")]
+        both += [("check",), ("dead", "replay", "--all"), ("events", "list")]
+        dead = {id_.rpartition(":")[0] for id_ in letters if not id_.startswith(RESERVED)}
+        both += [("events", "show", id_) for id_ in dead]
     texts = {" ".join(args): run(*args) for args in (*both, *(("dead", "show", id_, *more) for id_ in letters))}
     return texts | {f"{' '.join(args)} --json": run(*args, "--json") for args in both}
 
@@ -232,17 +252,20 @@ def told_by_pages(router: Router, flower: str) -> dict[str, str]:
     worker = next(iter(router.session.get(f"{flower}/api/workers?refresh=1", timeout=15).json()))
     tasks = router.session.get(f"{flower}/api/tasks", timeout=15).json()
     assert any("added-tag-…" in (task["name"] or "") for task in tasks.values())
-    pages = [
-        f"{flower}/{page}" for page in ("api/tasks", "api/workers?refresh=1", "workers", "tasks", "broker", "metrics")
-    ]
-    pages += [f"{flower}/worker/{worker}", *(f"{flower}/task/{id_}" for id_ in [*tasks][:8])]
-    pages += [f"{flower}/tasks/datatable?draw=1&start=0&length=100&search[value]=&order[0][column]=0&order[0][dir]=asc"]
+    assert {"unknown_task", "undecodable", "invalid"} <= {task["exception"] for task in tasks.values()}
+    pages = ["", "workers", "workers?json=1", "tasks", "broker", f"worker/{worker}", "metrics"]
+    pages += ["api/tasks", "api/task/types", "api/workers?refresh=1", "api/queues/length"]
+    pages += ["tasks/datatable?draw=1&start=0&length=1000&search[value]=&order[0][column]=0&order[0][dir]=asc"]
+    pages += [f"{page}/{quote(id_, safe='')}" for id_ in tasks for page in ("task", "api/task/info")]
+    pages = [f"{flower}/{page}" for page in pages]
     pages += [
         f"{router.sandbox_url}/{page}"
         for page in ("", *map("_sandbox/{}".format, ("state", "events", "calls", "faults")))
     ]
     pages += [f"{router.web_url}/{page}" for page in ("metrics", "readyz", "livez")]
-    return {page: router.session.get(page, timeout=15).text for page in pages}
+    answers = {page: router.session.get(page, timeout=15) for page in pages}
+    assert {page: answer.status_code for page, answer in answers.items() if not answer.ok} == {}
+    return {page: answer.text for page, answer in answers.items()}
 
 
 def command_lines(router: Router) -> str:

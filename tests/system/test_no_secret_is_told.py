@@ -168,7 +168,9 @@ def publish_badly(url: str) -> None:
     publisher.send_task(f"billing.{EMAIL}", [EMAIL], {"note": NOTE})
     publisher.send_task("events.publish", [{"id": EMAIL, "event": {"note": NOTE}}])
     publisher.send_task("events.route", [[EMAIL], NOTE])
-    publisher.send_task("events.publish", [envelope_data(id="p-2", name=f"added-tag-{EMAIL}", type="added-tag")])
+    publisher.send_task(
+        "events.publish", [envelope_data(id="p-2", source="billing", name=f"added-tag-{EMAIL}", type="added-tag")]
+    )
 
 
 def shown_by_flower(router: Router, address: str) -> str:

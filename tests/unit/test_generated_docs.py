@@ -30,6 +30,7 @@ def pages() -> dict[str, str]:
         "metrics.md",
         "vocabulary.md",
         "contract/asyncapi.yaml",
+        "publishing.md",
         "../publisher.py",
         *(f"contract/v1/{task}.schema.json" for task in TASKS),
     ],

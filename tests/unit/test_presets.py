@@ -177,7 +177,7 @@ def test_other_presets(tmp_path: Path, value: str) -> None:
 def test_presets_for_an_unknown_source(tmp_path: Path) -> None:
     """Said once, not for each of the five."""
     assert problems(tmp_path, "version: 1\npresets: {segment: [nobody]}\n") == [
-        "routes.yaml:2: presets.segment.source: no source of the name nobody in the sources file"
+        "routes.yaml:2: presets.segment.source: no source of the name nobody in the sources file, and no publisher"
     ]
 
 

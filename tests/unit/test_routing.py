@@ -319,11 +319,11 @@ routes:
     starts = [
         "routes.yaml:8: routes.0.mapping.tog: tag_user has no field tog; it has: tag, email, userId",
         "routes.yaml:7: routes.0.mapping: tag_user needs the field tag",
-        "routes.yaml:4: routes.0.source: no source of the name nobody in the sources file",
+        "routes.yaml:4: routes.0.source: no source of the name nobody in the sources file, and no publisher",
         "routes.yaml:5: routes.0.trigger: ",
         "routes.yaml:10: routes.1.source: must be the name of a source, or a list of names",
         "routes.yaml:11: routes.1.handler: cannot import no_such_module_anywhere: ",
-        "routes.yaml:13: routes.2.source: no source of the name another, other in the sources file",
+        "routes.yaml:13: routes.2.source: no source of the name another, other in the sources file, and no publisher",
         "routes.yaml:14: routes.2.handler: team_handlers has no no_such_function",
         "routes.yaml:16: routes.3.handler: team_handlers:number is not a function",
         "routes.yaml:9: routes.1.name: the name a is taken by an earlier route",

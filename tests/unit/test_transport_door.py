@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 from builders import REPOSITORY
+from celery import Celery
+from flower.utils.broker import Broker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.celery_settings import celery_settings
+from config.settings import load
 from tasks.messages import MOST_BYTES, Unusable, checked
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, redis_message
 from tasks.transport import without_arguments
@@ -271,3 +275,24 @@ def test_bug_flower_showed_what_others_published() -> None:
     assert address not in second["headers"]["shadow"]
     ticket = json.loads(redis_message(ROUTE_TASK, [["e1"]], shadow="encharge · newUser", argsrepr="('e1',)"))
     assert without_arguments(ticket) == ticket
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("redis://:secret@127.0.0.1:6379/1", "Redis"),
+        ("rediss://127.0.0.1:6379/0", "RedisSsl"),
+        ("unix:///run/redis.sock?db=2", "RedisSocket"),
+        ("sentinel://127.0.0.1:26379,127.0.0.1:26380/0?master=router", "RedisSentinel"),
+    ],
+)
+def test_bug_flower_did_not_know_the_broker(url: str, kind: str) -> None:
+    """Its page of queues was a 404: kombu put the name of our transport into the address."""
+    app = Celery(set_as_current=False)
+    app.conf.update(celery_settings(load({"REDIS_URL": url})))
+    with app.connection() as connection:
+        address = connection.as_uri(include_password=True)
+
+    broker = Broker(address, broker_options=app.conf.broker_transport_options, broker_use_ssl=app.conf.broker_use_ssl)
+
+    assert type(broker).__name__ == kind
