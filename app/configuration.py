@@ -17,6 +17,7 @@ from config import logging as logs
 from config import tested_versions
 from config.problems import ConfigurationRefused
 from config.settings import Settings, read
+from tasks import publishers
 from tasks.ledger import Ledger, connect, ledger_of
 from tasks.measures import Measures
 from tasks.queue import queue_for
@@ -38,11 +39,12 @@ def build(environ: Mapping[str, str]) -> Flask:
     pressure.watch(connect(settings.redis_url, timeout_s=PATIENT_S), settings.redis_high_water)
     patient = web_ledger(settings, PATIENT_S)
     if disk is not None:
-        queue = queue_for(settings, patient)
-        Drainer(disk, queue, patient, pressure, quick_s=settings.accept_timeout_s).start()
+        Drainer(disk, queue_for(settings, patient), patient, pressure, quick_s=settings.accept_timeout_s).start()
     measures = Measures(patient)
     measures.start()
-    return create_app(known, queue_for(settings, ledger), ledger, disk, pressure, settings.metrics_token, measures)
+    others = publishers.load(settings.publishers_file, known)
+    queue = queue_for(settings, ledger)
+    return create_app(known, queue, ledger, disk, pressure, settings.metrics_token, measures, others)
 
 
 def configuration(environ: Mapping[str, str]) -> tuple[Settings, dict[str, sources.Source]]:

@@ -156,12 +156,10 @@ def bury(ledger: Ledger, event: StoredEvent, waiting: Mapping[str, Delivery], fa
 
     `failure` is what the dead letters say beside what is known of each delivery: reason, error, …
     """
-    reason = failure["reason"]
     results = [
-        Result(name, "dead", {**delivery.record, **failure}, order=delivery.order, reason=reason)
-        for name, delivery in waiting.items()
+        Result(name, "dead", {**delivery.record, **failure}, order=delivery.order) for name, delivery in waiting.items()
     ]
-    results = results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure}, reason=reason)]
+    results = results or [Result(NO_ROUTE, "dead", {"attempts": [], **failure})]
     ledger.settle(event, results)
     for result in results:
         log_put(event, result)

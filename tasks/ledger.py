@@ -20,6 +20,7 @@ Redis keys, all times in microseconds of Redis' own clock:
         o:<route>        where it keeps which order (ledger/include/3_lanes.lua), while it waits or is dead
         l:<route>        1 while it stands in those lanes
         g:<route>        1 while the delivery counts in its subject's grave
+        r:<route>        why it is dead
         from, f:<route>  from when on the time until its deliveries, or that one, is measured, where not from `at`
         A settled event keeps its hash, without envelope, for the dedupe window: "seen already" is EXISTS.
     router:accepted      zset    id → when its newest ticket was made; the events that wait for a worker
@@ -175,7 +176,7 @@ class Result:
     delay_s: float = 0
     order: str = ""  #: "pass:" or "hold:" (what follows a dead letter) and its destinations; "" = no order
     failure: str = ""  #: reason, when it is the route's own: bug, invalid, unmappable
-    reason: str = ""  #: why it failed, for the counts; "" = nothing was attempted, or it went well
+    reason: str = ""  #: why the attempt failed; "" = nothing was attempted, or it went well (dead: as its record says)
     destination: str = ""  #: where its last request went; "" = there was none
     fields: Sequence[str] = ()  #: what it has written, where that may make a dead letter stale
 
@@ -348,7 +349,8 @@ class Ledger:
             args += (verdict.destination, verdict.word, _micros(verdict.wait_s))
         for each in results:
             args += (each.route, each.state, _micros(each.delay_s), _record(each.record), each.order, each.failure)
-            args += (each.reason, each.destination or NONE, len(each.fields), *each.fields)
+            reason = each.reason or (str(each.record.get("reason", "")) if each.state == "dead" else "")
+            args += (reason, each.destination or NONE, len(each.fields), *each.fields)
         state, unsent, changed, shut, *taken = self.run("settle", *args)
         self.sent(unsent)
         gates = _shut(shut)

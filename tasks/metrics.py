@@ -14,7 +14,7 @@ from tasks.gates import gates
 from tasks.heartbeat import Heartbeats
 from tasks.ledger import DEAD, HELD, LINED, QUARANTINE, RETRYING, SCHEDULED, Ledger
 from tasks.memory import share_used
-from tasks.publishers import NAMELESS, Publishers
+from tasks.publishers import NAMELESS, STEPS, Publishers, keys_of
 
 log: Final = structlog.get_logger("tasks.metrics")
 
@@ -25,8 +25,6 @@ _NAMED: Final = "router:metrics:names"
 _RETRYING_AT: Final = "router:retrying:at"
 _NEXT: Final = "router:metrics:next:"
 _NEXT_KEPT_S: Final = 3600
-#: What the names of a queue's lists end with, one for each priority that a publisher can set, as the door reads them.
-_PRIORITIES: Final = ("", *(f"\x06\x16{step}" for step in range(1, 10)))
 _MICROS: Final = 1e6
 
 # The message that is next in each list, known again by its length and a checksum of its end, where its delivery tag is.
@@ -176,7 +174,7 @@ class LedgerPart:
     def _published(self) -> list[tuple[Any, ...]]:
         if not self._lists:
             return []
-        keys = [f"{name}{priority}" for name in self._lists for priority in _PRIORITIES]
+        keys = [key for name in self._lists for key in keys_of(name)]
         try:
             # Not as KEYS, for which Redis wants the right to write.
             found = self._look(args=[_NEXT_KEPT_S, _NEXT, *keys])
@@ -185,7 +183,7 @@ class LedgerPart:
             return []
         rows: list[tuple[Any, ...]] = []
         for number, name in enumerate(self._lists):
-            first, last = 2 * len(_PRIORITIES) * number, 2 * len(_PRIORITIES) * (number + 1)
+            first, last = 2 * len(STEPS) * number, 2 * len(STEPS) * (number + 1)
             rows += [
                 ("published_messages", sum(found[first:last:2]), name),
                 ("published_stuck_seconds", max(float(age) for age in found[first + 1 : last : 2]), name),

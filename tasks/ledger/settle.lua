@@ -56,6 +56,7 @@ local function told(route, state, reason, destination)
     observe(math.max(0, now - (from or began or accepted_at)), delivery_bounds(), 'delivery_seconds', route, destination)
   elseif state == 'dead' then
     reason = reason ~= '' and reason or 'bug'
+    redis.call('HSET', event, 'r:' .. route, reason)
     measure('source_dead_letters_total', redis.call('HGET', event, 'source'), reason)
     measure('route_dead_letters_total', route, destination, reason)
   elseif reason ~= '' then
@@ -148,7 +149,7 @@ for n = 1, #hash, 2 do
       waits = true
     elseif state == 'dead' or (state == 'delivered' and final == 'filtered') then
       final = state
-      if state == 'dead' then why = string.match(redis.call('HGET', event, 'd' .. string.sub(hash[n], 2)), '"reason": ?"([%a_]+)"') end
+      if state == 'dead' then why = redis.call('HGET', event, 'r' .. string.sub(hash[n], 2)) end
     end
   end
 end

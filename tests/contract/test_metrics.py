@@ -1,6 +1,7 @@
 """What /metrics tells: counted where it happens, once, under names that stay."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -17,6 +18,7 @@ from app.sources import encharge
 from cli import redis_server
 from config.metrics import METRICS, PREFIX
 from tasks.dead_letter import DeadLetters
+from tasks.envelope import Rejected
 from tasks.errors import DestinationUnavailable, QueueFull
 from tasks.ledger import RETRYING, Ledger, Result
 from tasks.measures import Measures
@@ -113,6 +115,22 @@ def test_a_dead_letter_is_counted_by_its_last_reason() -> None:
     assert "delivery_seconds_count" not in {key[0] for key in found}
 
 
+def test_bug_a_publisher_was_told_the_first_attempts_reason() -> None:
+    """Who asked what became of an event hears why it was given up, not how it began."""
+    bench = Bench(route("a", sends("hello")))
+    client = bench.ledger.client
+    api(bench).answers = [answered(DestinationUnavailable("503"), 503)] * 3
+    accept(bench.ledger, "e1")
+    client.hset("router:event:e1", "reply", "t1")
+    client.hset("router:reply:t1", mapping={"n": 1, "ttl": 60})
+    bench.work()
+    for _ in range(2):
+        bench.later()
+        bench.ledger.wake_due(["e1"])
+        bench.work()
+    assert json.loads(client.get("celery-task-meta-t1"))["result"]["exc_message"] == ["e1: exhausted"]
+
+
 def test_what_was_not_attempted_is_no_retry() -> None:
     """Parked at a gate that is shut, and let go again: one attempt."""
     bench = Bench(route("a", sends("hello")))
@@ -166,10 +184,22 @@ def test_a_replay_is_measured_from_the_replay() -> None:
     assert told(ledger)["delivery_seconds_sum", "a", "api"] < 60
 
 
+def test_what_was_scheduled_is_measured_from_its_time() -> None:
+    """Two hours that the publisher asked for are no delay; the two seconds since are."""
+    ledger = fake_ledger()
+    accept(ledger, "e1", subject=None)
+    ledger.client.zrem("router:accepted", "e1")
+    ledger.client.hset("router:event:e1", mapping={"state": "scheduled", "to": "", "said": "", "keys": ""})
+    ledger.client.hincrby("router:event:e1", "at", -7_200_000_000)
+    ledger.client.zadd("router:scheduled", {"e1": (time.time() - 2) * 1e6})
+    assert told(ledger)["scheduled_due_seconds",] == pytest.approx(-2, abs=1)
+    assert ledger.wake_scheduled(["e1"]) == ["e1"]
+    settled(ledger, "e1", Result("a", "delivered", {}, destination="api"))
+    assert told(ledger)["delivery_seconds_sum", "a", "api"] == pytest.approx(2, abs=1)
+
+
 def test_an_event_that_is_broken_at_the_door_is_dead_by_reason() -> None:
     """Rejected by its content: counted with its source, on no route."""
-    from tasks.envelope import Rejected
-
     ledger = fake_ledger()
     bad = Rejected(envelope(), reason="undecodable", error='no "reason": "bug" here', code="x")
     assert ledger.reject([bad, bad]) == [True, False]

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cli import redis_server
 from config.metrics import METRICS, PREFIX
+from tasks.queue import redis_message
 
 ROUTES = """
 version: 1
@@ -80,15 +81,17 @@ def test_web_and_worker_tell_all_that_is_declared(make_router: Callable[..., Rou
     ids += router.post_many(numbered(2, "sms-sent"))
     assert router.session.post(f"{router.web_url}/webhooks/encharge", json={}, timeout=5).status_code == 401
     client.lpush("events", b"\xff no message", b"\xff nor this")
+    nobody = redis_message("users.tag", [], {"publisher": "billing"}, shadow=None, argsrepr="()")
+    client.lpush("events", nobody)
     router.settled(ids, 20)
-    wait(lambda: len(router.command("dead", "list", "--json").splitlines()) == 4, 10, "the broken messages are kept")
+    wait(lambda: len(router.command("dead", "list", "--json").splitlines()) == 5, 10, "the broken messages are kept")
     broken.unlink()
     letters = router.command("dead", "list", "--json", "--reason", "undecodable")
     kept = letters.partition('"quarantine:')[2].partition('"')[0]
     router.command("dead", "replay", "--reason", "bug", "--yes")
     router.command("dead", "replay", f"quarantine:{kept}", "--yes")
     router.settled(ids, 10)
-    wait(lambda: len(router.command("dead", "list", "--json").splitlines()) == 2, 10, "it is kept again")
+    wait(lambda: len(router.command("dead", "list", "--json").splitlines()) == 3, 10, "it is kept again")
     ledger.pause("encharge_ingest", "someone")
     router.post_many(numbered(1))
     wait(lambda: ledger.sizes()["held"] == 1, 5, "one waits at the gate")
@@ -111,6 +114,7 @@ def test_web_and_worker_tell_all_that_is_declared(make_router: Callable[..., Rou
     assert _sum(at_web, "retried_attempts_total", "step", "encharge_ingest", "unavailable") == 2
     assert _sum(at_web, "destination_verdicts_total", "encharge_ingest", "failed") == 2
     assert _sum(at_web, "source_dead_letters_total", "encharge", "bug") == 2
+    assert _sum(at_web, "source_dead_letters_total", "billing", "invalid") == 1
     assert _sum(at_web, "refused_requests_total", "webhooks", "encharge", "401") == 1
     assert _sum(at_web, "quarantined_total", "undecodable") == 3
 
