@@ -349,7 +349,7 @@ class Ledger:
             args += (verdict.destination, verdict.word, _micros(verdict.wait_s))
         for each in results:
             args += (each.route, each.state, _micros(each.delay_s), _record(each.record), each.order, each.failure)
-            reason = each.reason or (str(each.record.get("reason", "")) if each.state == "dead" else "")
+            reason = each.reason or (str(each.record.get("reason") or "") if each.state == "dead" else "")
             args += (reason, each.destination or NONE, len(each.fields), *each.fields)
         state, unsent, changed, shut, *taken = self.run("settle", *args)
         self.sent(unsent)
