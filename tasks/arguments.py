@@ -12,9 +12,9 @@ from typing import Any, Final, cast
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
-from tasks.action import Action, Field, checked
+from tasks.action import Action, Field, checked, in_segments_form
 from tasks.actions import ACTIONS
-from tasks.envelope import EnvelopeSchema
+from tasks.envelope import RESERVED, EnvelopeSchema
 from tasks.errors import MappingFailed
 from tasks.queue import PUBLISH_TASK
 
@@ -29,9 +29,28 @@ REQUIRED: Final = ("type", "event")
 #: What belongs to the call, and is no part of an event.
 OF_THE_CALL: Final = ("publisher", "event_id", "reply")
 
+#: As a value of an action's field, not given.
+_NOTHING: Final = (None, "")
 _TWICE: Final = "Given twice."
 #: What a name may be to stand in an error; others could be somebody's address.
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+#: They would end a line in a log, or turn the rest of a page around.
+_NO_CONTROL: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$(?!\n)"
+_WITHOUT: Final = "Must not hold control characters."
+_ID: Final = validate.Regexp(f"^(?!{RESERVED}){_NO_CONTROL}", error=_WITHOUT)
+_SHOWN: Final = validate.Regexp(f"^{_NO_CONTROL}", error=_WITHOUT)
+#: Field of an envelope → what a publisher must heed beside what the envelope's schema asks.
+_HEED: Final = {"id": _ID, "type": _SHOWN, "name": _SHOWN}
+
+
+class Whole(fields.Integer):
+    """A whole number, also written as 1.0: JSON does not tell them apart."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **more: Any) -> Any:
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        return super()._deserialize(whole, attr, data, **more)
 
 
 class Yes(fields.Boolean):
@@ -43,23 +62,27 @@ class Yes(fields.Boolean):
         return super()._deserialize(value, attr, data, **more)
 
 
-def _like(field: fields.Field[Any], doc: str = "") -> fields.Field[Any]:
-    """A field of the envelope that nobody has to give; with words of its own, it is no event's and may be null."""
-    found = copy.copy(field)
-    found.required = False
-    if doc:
-        found.metadata, found.allow_none = {"description": doc}, True
-    return found
-
-
 _ENVELOPE: Final = EnvelopeSchema().fields
+
+
+def _like(name: str, doc: str = "", *, required: bool = False) -> fields.Field[Any]:
+    """A field of the envelope; one that nobody has to give may be null."""
+    found = copy.copy(_ENVELOPE[name])
+    if name == "version":
+        found = Whole(strict=True, validate=found.validators, metadata=found.metadata)
+    found.required, found.allow_none = required, not required
+    if name in _HEED:
+        found.validators = [*found.validators, _HEED[name]]
+    form = {"format": "date-time"} if name.endswith("_at") else {}
+    found.metadata = {**found.metadata, **form, **({"description": doc} if doc else {})}
+    return found
 
 
 def _of_the_call() -> dict[str, fields.Field[Any]]:
     return {
-        "publisher": _like(_ENVELOPE["source"], "Who publishes: the source of the event in all that the router shows."),
+        "publisher": _like("source", "Who publishes: the source of the event in all that the router shows."),
         "event_id": _like(
-            _ENVELOPE["id"],
+            "id",
             "Your id of the event, the task's id if not given; one seen within the dedupe window is a duplicate.",
         ),
         "reply": Yes(
@@ -73,15 +96,15 @@ def _of_the_call() -> dict[str, fields.Field[Any]]:
 def _common() -> dict[str, fields.Field[Any]]:
     """What every task of an action takes beside the action's own fields."""
     return {
-        "version": _like(_ENVELOPE["version"], "Version of these arguments; 1 if not given."),
+        "version": _like("version", "Version of these arguments; 1 if not given."),
         **_of_the_call(),
-        "occurred_at": _like(_ENVELOPE["occurred_at"], "When it happened, RFC 3339 in UTC; now if not given."),
+        "occurred_at": _like("occurred_at", "When it happened, RFC 3339 in UTC; now if not given."),
         "subject": _like(
-            _ENVELOPE["subject"],
+            "subject",
             "The person or object that it is about: what has the same subject stays in order. Made of what names the "
             "person if not given; null = no order.",
         ),
-        "personal": _like(_ENVELOPE["personal"], "Keys whose values are about a person, beside those known anyway."),
+        "personal": _like("personal", "Keys whose values are about a person, beside those known anyway."),
     }
 
 
@@ -97,10 +120,26 @@ class _ActionSchema(Schema):
     @validates_schema
     def _must_make_requests(self, data: Arguments, **_: Any) -> None:
         # What no single field can say, such as that one of several must name the person, the action itself knows.
+        action, fields_ = self.action, {name: data.get(name) for name in self.action.fields}
+        missing = [
+            name for name, field in action.fields.items() if field.required_in_segment and fields_[name] in _NOTHING
+        ]
+        if missing and in_segments_form(fields_, action.fields):
+            of_segment = [name for name in segments_only(action) if fields_[name] not in _NOTHING]
+            raise ValidationError(
+                f"{action.task}: {', '.join(of_segment)}: sent in Segment's form only, which needs "
+                f"{', '.join(missing)} too."
+            )
         try:
-            self.action.requests(checked(self.action, {name: data.get(name) for name in self.action.fields}))
+            action.requests(checked(action, fields_))
         except MappingFailed as error:
-            raise ValidationError(str(error)) from None
+            text = str(error)
+            raise ValidationError(text.replace(f"{action.name}: ", f"{action.task}: ", 1)) from None
+
+
+def segments_only(action: Action) -> list[str]:
+    """The fields that make a task's request one in Segment's form."""
+    return [name for name, field in action.fields.items() if field.only_in_segment or name == "form"]
 
 
 def _text(field: Field) -> fields.Field[Any]:
@@ -135,7 +174,7 @@ def _action_schema(action: Action) -> Schema:
 
 def _event_schema() -> Schema:
     """One event for `events.publish`. Keys that we do not know are dropped, as those of an envelope are."""
-    own = {name: copy.copy(field) if name in REQUIRED else _like(field) for name, field in _ENVELOPE.items()}
+    own = {name: _like(name, required=name in REQUIRED) for name in _ENVELOPE}
     return EnvelopeSchema.from_dict({**own, **_of_the_call()}, name=PUBLISH_TASK)()
 
 
@@ -169,9 +208,25 @@ def by_name(task: str, args: Sequence[Any], named: Mapping[str, Any]) -> tuple[A
         placed = args[0]
     elif len(args) > len(names):
         problems[""] = f"At most {len(names)} arguments have a place without a name: {', '.join(names)}."
-    placed, named = _given(placed), _given(named)
+    placed, named = given(placed), given(named)
     problems |= dict.fromkeys(placed.keys() & named.keys(), _TWICE)
     return {**placed, **named}, problems
+
+
+def in_one_object(args: Sequence[Any], named: Mapping[str, Any]) -> tuple[Sequence[Any], Arguments, Problems]:
+    """Positional arguments and names of `events.publish`, where one object may hold `events` and all names."""
+    named = given(named)
+    holder = args[0] if len(args) == 1 and isinstance(args[0], dict) else {}
+    if not isinstance(holder.get("events"), list | dict):
+        return args, named, {}
+    placed = given(holder)
+    return [], {**placed, **named}, dict.fromkeys(placed.keys() & named.keys(), _TWICE)
+
+
+def unknown(named: Mapping[str, Any]) -> Problems:
+    """What a call of `events.publish` is given by names that it does not have."""
+    schema = SCHEMAS[PUBLISH_TASK]
+    return dict(_problem(schema, name, "") for name in named if name not in schema.fields)
 
 
 def joined(event: Mapping[str, Any], for_all: Mapping[str, Any]) -> tuple[Arguments, Problems]:
@@ -179,30 +234,31 @@ def joined(event: Mapping[str, Any], for_all: Mapping[str, Any]) -> tuple[Argume
     return {**for_all, **event}, dict.fromkeys(event.keys() & for_all.keys(), _TWICE)
 
 
-def _given(values: Mapping[str, Any]) -> Arguments:
+def given(values: Mapping[str, Any]) -> Arguments:
+    """Arguments without those that are null, which are not given; but for `subject`, where it means no order."""
     return {name: value for name, value in values.items() if value is not None or name == "subject"}
 
 
-def read(task: str, given: Mapping[str, Any]) -> tuple[Arguments, Problems]:
+def read(task: str, named: Mapping[str, Any]) -> tuple[Arguments, Problems]:
     """Arguments by name → those that are valid, and what is wrong with the others."""
-    return _read(SCHEMAS[task], given)
+    return _read(SCHEMAS[task], named)
 
 
 def of_headers(headers: Mapping[str, Any]) -> tuple[Arguments, Problems]:
     """What a message's headers say of the call, in the same way; null = nothing."""
-    valid, problems = _read(_HEADERS, _given({name: headers.get(name) for name in OF_THE_CALL}))
+    valid, problems = _read(_HEADERS, given({name: headers.get(name) for name in OF_THE_CALL}))
     return valid, {f"header {name}": text for name, text in problems.items()}
 
 
 def id_of_all(event_id: Any) -> tuple[str | None, Problems]:
     """An `event_id` that is given for several events at once."""
-    valid, problems = _read(_HEADERS, _given({"event_id": event_id}))
+    valid, problems = _read(_HEADERS, given({"event_id": event_id}))
     return valid.get("event_id"), problems
 
 
-def _read(schema: Schema, given: Mapping[str, Any]) -> tuple[Arguments, Problems]:
+def _read(schema: Schema, named: Mapping[str, Any]) -> tuple[Arguments, Problems]:
     try:
-        return schema.load(given), {}
+        return schema.load(named), {}
     except ValidationError as error:
         messages = error.normalized_messages()
         valid = error.valid_data if isinstance(error.valid_data, dict) else {}

@@ -17,22 +17,27 @@ from tasks.envelope import PERSON_IDS, RESERVED, TASK, Envelope, Rejected, encod
 from tasks.messages import Call, Unusable
 from tasks.publishers import NAMELESS
 from tasks.queue import PUBLISH_TASK
+from tasks.typed_json import plain
 
 #: The names of all tasks that may be published.
 TASKS: Final = frozenset(arguments.SCHEMAS)
 #: The format of events for the routes that name no other.
 EVENT_FORMAT: Final = "published"
-#: Events of one call. A bad one becomes a dead letter, and 1 MiB holds a third of a million of {}.
-MOST_EVENTS: Final = 10_000
+#: Events of one call: 1 MiB holds a third of a million of {}, and Redis serves nobody else while it takes them.
+MOST_EVENTS: Final = 1000
 
 _MOST_OF_AN_ID: Final = 200
 _MOST_OF_A_SUBJECT: Final = 500
+_MOST_OF_A_NUMBER: Final = 10**20
 #: What names a person, the best first.
 _PERSON: Final = ("userId", "email", "phone", "anonymousId", "segmentAnonymousId")
 #: All that an envelope had to have when nothing in it had a default; what else stood in one was ignored.
 _WHOLE: Final = frozenset(
     {"version", "id", "source", "format", "type", "name", "subject", "received_at", "occurred_at", "event"}
 )
+#: Behind the id of an event that was refused, with a digest of all that came.
+_OF_REJECTED: Final = ":invalid-{}"
+_DIGITS: Final = 12
 _NO_EVENT: Final = {"": "An event is an object."}
 
 
@@ -84,6 +89,8 @@ def published(call: Call, publisher: str | None, now: datetime, reserved: Contai
     `publisher` is whose list the message lay in; None = the list of all, where nobody may go by a name of `reserved`.
     Raises Unusable when not even a list of events can be made of it.
     """
+    # Where Celery itself read the message, there may be objects of Python's in it.
+    call = dataclasses.replace(call, args=plain(call.args), kwargs=plain(call.kwargs), headers=plain(call.headers))
     frame = _Frame(call, publisher, rfc3339(now), *arguments.of_headers(call.headers), reserved)
     found = list(_of_publish(call) if call.task == PUBLISH_TASK else _of_action(call))
     events = [_made(frame, each) for each in found]
@@ -100,22 +107,26 @@ def _of_action(call: Call) -> Iterator[_Event]:
 
 def _of_publish(call: Call) -> Iterator[_Event]:
     """Events come by position or as `events`, one or a list each; other names are of one event, or of all of them."""
-    named = dict(call.kwargs)
-    parts = [*call.args, *(named.pop(name) for name in call.kwargs if _holds_events(name, named))]
+    args, named, problems = arguments.in_one_object(call.args, call.kwargs)
+    parts = [*args, *(named.pop(name) for name in list(named) if _holds_events(name, named))]
     items = [item for part in parts for item in (part if isinstance(part, list) else [part])]
-    if not parts:
-        if not named.keys() - set(arguments.OF_THE_CALL):
-            raise Unusable("invalid", "no event: events.publish takes one, several or a list, or the names of one")
-        yield _Event(named, {})
-        return
+    if not items and parts and "event" not in named:
+        raise Unusable("invalid", "events: the list is empty")
+    if not items and not named.keys() - set(arguments.OF_THE_CALL):
+        raise Unusable("invalid", "no event: events.publish takes one, several or a list, or the names of one")
     if len(items) > MOST_EVENTS:
         raise Unusable("invalid", f"one call publishes at most {MOST_EVENTS} events")
+    if not named.keys() >= _WHOLE:
+        problems = {**arguments.unknown(named), **problems}
+    if not items:
+        yield _Event(named, problems)
+        return
     if len(items) == 1:
-        yield _event(items[0], named)
+        yield _event(items[0], named, problems)
         return
     event_id = named.pop("event_id", None)
     for index, item in enumerate(items):
-        yield _event(item, named, index, event_id)
+        yield _event(item, named, problems, index, event_id)
 
 
 def _holds_events(name: str, named: Mapping[str, Any]) -> bool:
@@ -126,19 +137,20 @@ def _holds_events(name: str, named: Mapping[str, Any]) -> bool:
     return name == "events" or (whole and "type" not in named)
 
 
-def _event(item: Any, for_all: Arguments, index: int | None = None, event_id: Any = None) -> _Event:
+def _event(item: Any, for_all: Arguments, problems: Problems, index: int | None = None, event_id: Any = None) -> _Event:
     if not isinstance(item, dict):
-        return _Event({**for_all, "raw": item}, _NO_EVENT, index, event_id)
+        return _Event({**for_all, "raw": item}, {**problems, **_NO_EVENT}, index, event_id)
     if item.keys() >= _WHOLE:
         item = {name: value for name, value in item.items() if name not in arguments.OF_THE_CALL}
-    return _Event(*arguments.joined(item, for_all), index, event_id)
+    given, twice = arguments.joined(arguments.given(item), for_all)
+    return _Event(given, {**problems, **twice}, index, event_id)
 
 
 def _made(frame: _Frame, said: _Event) -> Envelope | Rejected:
     task = frame.call.task
     valid, problems = arguments.read(task, said.given)
     # Of what is no event there is nothing to say of each field.
-    problems = {**(problems if said.problems != _NO_EVENT else {}), **frame.problems, **said.problems}
+    problems = {**({} if said.problems.items() >= _NO_EVENT.items() else problems), **frame.problems, **said.problems}
     # An action's `id` is not the event's, but somebody's.
     named = valid if task == PUBLISH_TASK else {name: valid.get(name) for name in arguments.OF_THE_CALL}
     source = _agreed(
@@ -186,8 +198,8 @@ def _rejected(task: str, values: Arguments, given: Arguments, problems: Problems
         values["event"] = kept
     if own_id:
         # The event's own id stays free: sent again, with its mistakes mended, it is no duplicate.
-        digest = sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
-        values["id"] = _short(values["id"], f":invalid-{digest}")
+        digest = sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+        values["id"] = _short(values["id"], _OF_REJECTED.format(digest))
     return Rejected(Envelope(**values), arguments.listed(problems), "invalid")
 
 
@@ -228,10 +240,17 @@ def _names(event: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for holder in _people(event):
         for name in _PERSON:
-            value = holder.get(name)
-            if name not in found and isinstance(value, str) and 0 < len(value) <= _MOST_OF_A_SUBJECT:
+            value = _as_text(holder.get(name))
+            if name not in found and 0 < len(value) <= _MOST_OF_A_SUBJECT:
                 found[name] = value
     return found
+
+
+def _as_text(value: Any) -> str:
+    """An id as text: many a product numbers its people. "" for what names nobody."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _MOST_OF_A_NUMBER:
+        return str(value)
+    return value if isinstance(value, str) else ""
 
 
 def _person(event: Mapping[str, Any]) -> dict[str, str] | None:
@@ -272,12 +291,22 @@ def _agreed(name: str, places: Mapping[str, str | None], problems: Problems) -> 
 def _id_of_task(id_: str, index: int | None) -> str:
     """A task's id, which may be any text, as the id of an event."""
     text = f"task-{id_}" if id_.startswith(RESERVED) else id_
-    return _short(text.encode("utf-8", "backslashreplace").decode(), "" if index is None else f":{index}")
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return _short(text if text.isprintable() else _hashed(text), "" if index is None else f":{index}")
+
+
+def rejected_ids(id_: str) -> str:
+    """The id that a publisher gave an event → that of its dead letters `invalid`, up to what came."""
+    return _short(id_, _OF_REJECTED.format("?" * _DIGITS)).removesuffix("?" * _DIGITS)
+
+
+def _hashed(id_: str) -> str:
+    return f"id-{sha256(id_.encode()).hexdigest()[:40]}"
 
 
 def _short(id_: str, behind: str) -> str:
     if len(id_) + len(behind) > _MOST_OF_AN_ID:
-        id_ = f"id-{sha256(id_.encode()).hexdigest()[:40]}"
+        id_ = _hashed(id_)
     return id_without_address(id_) + behind
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from tasks.envelope import utc, without_addresses
 from tasks.json_depth import deeper_than
 from tasks.queue import ROUTE_TASK
+from tasks.typed_json import without_types
 
 _JSON: Final = "application/json"
 #: Of a whole message. Parsed, small values take fifty times as much memory, and each thread may hold one.
@@ -63,6 +64,8 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("invalid", "content-type must be application/json; nothing else is read")
     if not isinstance(message.get("content-encoding"), str | None):
         raise Unusable("invalid", "content-encoding must be a text")
+    if isinstance(headers := message.get("headers"), dict) and headers.get("compression"):
+        raise Unusable("invalid", "compression: messages are not compressed here; publish without task_compression")
     if _SURROGATE.search(raw):
         # The body may hold some: it is somebody's event, and is written down as it is.
         _check_text({**message, "body": None})
@@ -178,7 +181,7 @@ def _parsed(data: bytes) -> Any:
     text = data.decode()
     if deeper_than(text, MOST_DEPTH):
         raise Unusable("undecodable", f"nested deeper than {MOST_DEPTH}")
-    return json.loads(text)
+    return json.loads(text, object_hook=without_types)
 
 
 def _check_call(headers: Any, body: Any) -> None:

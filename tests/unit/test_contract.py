@@ -2,20 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from builders import EMAIL, envelope_data
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.utils import json as kombu_json
 
 from tasks.actions import ACTIONS
 from tasks.arguments import COMMON, SCHEMAS, TASK_ACTIONS
 from tasks.contract import MOST_EVENTS, TASKS, Published, nearest, published
 from tasks.envelope import Envelope, Rejected, decode, encode, load
-from tasks.messages import Call, Unusable
+from tasks.messages import Call, Unusable, _body, checked
 from tasks.publishers import NAMELESS
+from tasks.queue import redis_message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 TAG = {"tag": "vip", "email": EMAIL}
@@ -191,7 +195,7 @@ def test_what_was_sent_wrongly_can_be_sent_again() -> None:
         ("events.publish", {"type": "a", "event": {}, "person": {"phone": "1234567"}}, "person:1234567"),
         ("events.publish", {"type": "a", "event": {}, "subject": "order-1", "person": {"userId": "1"}}, "order-1"),
         ("events.publish", {"type": "a", "event": {"userId": "1"}, "subject": None}, None),
-        ("events.publish", {"type": "a", "event": {"userId": 1}}, None),
+        ("events.publish", {"type": "a", "event": {"userId": True}}, None),
         ("users.untag", {"tag": "a", "id": "e-1"}, "encharge:e-1"),
         ("events.upload", {"event": "a", "id": "u-1"}, "activatepro:u-1"),
         ("objects.upsert", {"objectType": "company", "externalId": "c", "email": EMAIL}, "object:company:c"),
@@ -212,7 +216,7 @@ def test_the_person() -> None:
     assert only(called("events.publish", type="a", event={"user": user}, person={"userId": "1"})).person == {
         "userId": "1"
     }
-    assert only(called("events.publish", type="a", event={"user": user}, person=None)).person is None
+    assert only(called("events.publish", type="a", event={"user": user}, person=None)).person == user
     assert only(called("users.tag", **TAG)).person == {"email": EMAIL}
 
 
@@ -309,14 +313,180 @@ def test_no_event_at_all(named: dict[str, Any]) -> None:
     assert caught.value.reason == "invalid"
 
 
-def test_an_empty_list_is_nothing_to_do() -> None:
-    """A publisher that had nothing to say this time."""
-    assert called("events.publish", [], publisher="billing") == Published("billing", [], reply=False)
-
-
 def test_too_many_events() -> None:
-    with pytest.raises(Unusable, match="at most 10000"):
+    with pytest.raises(Unusable, match="at most 1000"):
         called("events.publish", [{}] * (MOST_EVENTS + 1))
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ([[]], {}),
+        ([[]], {"publisher": "billing"}),
+        ([[]], {"type": "paid"}),
+        ([], {"events": []}),
+        ([[], []], {"events": []}),
+        ([{"events": []}], {}),
+    ],
+)
+def test_bug_an_empty_list_was_accepted_as_nothing(args: list[Any], named: dict[str, Any]) -> None:
+    """No event and no dead letter came of it: whoever wrote it meant to send something."""
+    with pytest.raises(Unusable, match="events: the list is empty") as caught:
+        called("events.publish", *args, **named)
+    assert caught.value.reason == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [([], {"events": []}), ([[]], {}), ([], {"events": None}), ([{"events": [], **EVENT}], {})],
+)
+def test_bug_an_empty_list_lost_the_event_beside_it(args: list[Any], named: dict[str, Any]) -> None:
+    """The names are an event then, as they are without the list."""
+    beside = {} if args and isinstance(args[0], dict) else EVENT
+
+    assert only(called("events.publish", *args, **named, **beside)).event == EVENT["event"]
+
+
+PARTS = st.sampled_from([None, [], {}, EVENT, [EVENT], {"events": []}, {"events": [EVENT]}, [[]], 5, envelope_data()])
+
+
+@given(st.lists(PARTS, max_size=3), st.dictionaries(st.sampled_from(["events", "event", "type", "x"]), PARTS))
+def test_bug_no_call_ends_as_nothing(args: list[Any], named: dict[str, Any]) -> None:
+    """Events, dead letters, or unusable as a whole; and as many as there are things in the call."""
+    try:
+        found = called("events.publish", *args, **named).events
+    except Unusable:
+        return
+    assert found
+    if not isinstance(args[0] if len(args) == 1 else None, dict):
+        assert len(found) >= sum(len(arg) if isinstance(arg, list) else 1 for arg in args)
+
+
+@pytest.mark.parametrize("beside", [{}, {"publisher": "billing"}])
+def test_bug_all_names_in_one_object(beside: dict[str, str]) -> None:
+    """As clients without keyword arguments send them."""
+    given = {"events": [EVENT, EVENT], "event_id": "batch-7", **({} if beside else {"publisher": "billing"})}
+    found = called("events.publish", given, **beside)
+
+    assert [(each.id, each.source) for each in found.events if isinstance(each, Envelope)] == [
+        ("batch-7:0", "billing"), ("batch-7:1", "billing"),
+    ]  # fmt: skip
+    assert wrong(called("events.publish", {"events": EVENT, "publisher": "a"}, publisher="a")).error == (
+        "publisher: Given twice."
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [([EVENT], {}), ([], {"events": [EVENT]}), ([], EVENT), ([{"events": [EVENT]}], {})],
+)
+@pytest.mark.parametrize(("slip", "meant"), [("event_di", "event_id"), ("publihser", "publisher")])
+def test_bug_a_slip_in_a_name_of_the_call_was_ignored(
+    args: list[Any], named: dict[str, Any], slip: str, meant: str
+) -> None:
+    """An event without its id would be done twice; what else stands in an event of the sender's is its own."""
+    found = called("events.publish", *args, **named, **{slip: "x"})
+
+    assert wrong(found).error == f"{slip}: No such argument; the nearest is {meant}."
+    assert only(called("events.publish", {**EVENT, slip: "x"})).event == EVENT["event"]
+
+
+def test_bug_null_was_not_as_if_not_given() -> None:
+    """For an event of any form; but no subject is no order."""
+    nulls = dict.fromkeys(set(SCHEMAS["events.publish"].fields) - {"type", "event"})
+    plain = only(called("events.publish", EVENT))
+
+    for found in (called("events.publish", {**nulls, **EVENT}), called("events.publish", **{**nulls, **EVENT})):
+        assert only(found) == plain
+    several = called("events.publish", [EVENT, {**nulls, **EVENT}], publisher="shop", personal=None).events
+    assert [each.source for each in several if isinstance(each, Envelope)] == ["shop", "shop"]
+    about = {"type": "a", "event": {"userId": "17"}}
+    assert only(called("events.publish", about, subject=None)).subject is None
+
+
+@pytest.mark.parametrize("event", [{"userId": 17}, {"user": {"userId": 17}}])
+def test_bug_a_number_named_nobody(event: dict[str, Any]) -> None:
+    """The order of a person's events was lost without a word."""
+    found = only(called("events.publish", type="a", event=event))
+
+    assert (found.subject, found.person, found.event) == ("person:17", {"userId": "17"}, event)
+    assert only(called("events.publish", type="a", event={"userId": 10**400})).person is None
+    assert wrong(called("users.tag", tag="vip", userId=17)).error == "userId: Must be a text."
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "bell\x07", "turned \u202e round", "\x85"])
+def test_bug_control_characters_stood_in_ids_and_names(text: str) -> None:
+    """They break the lines that people read; a task's id, which Celery's clients choose, is hashed."""
+    for name in ("event_id", "id", "type", "name"):
+        found = wrong(called("events.publish", **{**EVENT, name: text}))
+        assert found.error == f"{name}: Must not hold control characters."
+    assert wrong(called("users.tag", **TAG, event_id=text)).error.startswith("event_id: ")
+    assert wrong(called("users.tag", **TAG, headers={"event_id": text})).error.startswith("header event_id: ")
+    assert wrong(called("events.publish", [EVENT][0], publisher=text)).error.startswith("publisher: ")
+    assert only(called("users.tag", **TAG, task_id=text)).id.startswith("id-")
+
+
+class Odd:
+    """What no message can hold."""
+
+
+def test_bug_pythons_objects_were_refused() -> None:
+    """Celery makes them of kombu's JSON; the event is as if the door had read it."""
+    event = {
+        "total": Decimal("12.50"), "at": datetime(2026, 1, 2, 4, tzinfo=timezone(timedelta(hours=1))),
+        "naive": datetime(2026, 1, 2, 3), "day": date(2026, 1, 2), "time": time(3, 4), "key": UUID(int=17),  # noqa: DTZ001
+        "text": "ü".encode(), "bytes": b"\xff", "number": 1.5,
+    }  # fmt: skip
+    texts = {
+        "total": "12.50", "at": "2026-01-02T03:00:00Z", "naive": "2026-01-02T03:00:00Z", "day": "2026-01-02",
+        "time": "03:04:00", "key": "00000000-0000-0000-0000-000000000011", "text": "ü", "bytes": "/w==", "number": 1.5,
+    }  # fmt: skip
+    assert only(called("events.publish", type="a", event=event)).event == texts
+    assert only(called("events.publish", {"type": "a", "event": event, "event_id": UUID(int=17)})).id == texts["key"]
+    assert only(called("users.identify", userId="1", user=event)).event["user"] == texts
+    assert _body({"body": kombu_json.dumps([event])}, "utf-8") == [texts]
+    assert wrong(called("events.publish", type="a", event={"x": Odd()})).envelope.type == "events.publish"
+
+
+def test_bug_a_compressed_message_was_called_broken() -> None:
+    """Its publisher learns what to change."""
+    message = json.loads(redis_message("users.tag", [], TAG, shadow=None, argsrepr=""))
+    message["headers"]["compression"] = "application/x-gzip"
+
+    with pytest.raises(Unusable, match="compression: messages are not compressed here; publish without") as caught:
+        checked(json.dumps(message).encode())
+    assert caught.value.reason == "invalid"
+
+
+@pytest.mark.parametrize("value", [{"__type__": "uuid", "__value__": 5}, {"__type__": "money", "__value__": "5"}])
+def test_what_only_looks_typed_stays(value: Any) -> None:
+    assert _body({"body": json.dumps([value])}, None) == [value]
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "error"),
+    [
+        ("events.track", {"event": "Paid", "userId": "1", "timestamp": "2026-01-01T00:00:00Z", "page": {}},
+         "events.track: timestamp, page: sent in Segment's form only, which needs type too."),
+        ("events.page", {"userId": "1", "form": "segment"},
+         "events.page: form: sent in Segment's form only, which needs type too."),
+        ("users.identify", {"segmentAnonymousId": "1"},
+         "users.identify: segmentAnonymousId: sent in Segment's form only, which needs type too."),
+        ("users.alias", {"userId": "1", "previousEmail": EMAIL, "messageId": "m"},
+         "users.alias: messageId: sent in Segment's form only, which needs previousUserId too."),
+        ("events.track", {"event": "Paid", "userId": "1", "type": "track", "timestamp": "soon"},
+         "events.track: timestamp must be a date and time with a zone, as in RFC 3339"),
+    ],
+)  # fmt: skip
+def test_bug_fields_that_only_segment_has_named_our_action(task: str, given: dict[str, Any], error: str) -> None:
+    """And a field that nobody had given; now what was given, and what it needs."""
+    assert wrong(called(task, **given)).error == error
+
+
+def test_a_version_may_be_written_as_1_0() -> None:
+    """JSON does not tell whole numbers apart by how they are written."""
+    assert only(called("users.tag", **TAG, version=1.0)).version == 1
+    assert wrong(called("users.tag", **TAG, version=True)).error.startswith("version: ")
 
 
 # --- names, ids, times ------------------------------------------------------------------------------------------------
