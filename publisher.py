@@ -10,10 +10,14 @@ and what becomes of it: docs/publishing.md of the router.
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Union
+from uuid import UUID
 
 from celery import Celery
 from celery.result import AsyncResult
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
 
 QUEUE: Final = "events"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_MOST_OF_AN_ID: Final = 200
 
 
 class Options(TypedDict, total=False):
@@ -42,36 +45,157 @@ class Options(TypedDict, total=False):
     countdown: float
     """Seconds to wait before it is worked on."""
     eta: datetime
-    """When it is to be worked on, at the earliest."""
+    """When it is to be worked on, at the earliest; with a zone."""
     expires: Union[datetime, float]
-    """When, or in how many seconds, it is to be given up if it has not begun."""
+    """When, with a zone, or in how many seconds, it is to be given up if it has not begun."""
     priority: int
     """0, which is read first, to 9."""
     task_id: str
     """Id of the task; a new one if not given."""
 
 
-#: An argument's type, whether it is required, and the only values there are; () = any.
-_Field = tuple[type, bool, tuple[str, ...]]
 _OF_CELERY: Final = ("countdown", "eta", "expires", "priority", "task_id")
+_PRIORITIES: Final = range(10)
+#: Of a message, whose body is in base64; and of values within values.
+_MOST_BYTES: Final = 1024 * 1024
+_MOST_DEPTH: Final = 200
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
-def _check(task: str, arguments: Mapping[str, Any]) -> None:
+def _json(place: str, value: Any, depth: int = 0) -> Any:
+    """A value as JSON has it: times, decimals and UUIDs are texts. Raises ValueError, which names the place."""
+    if depth > _MOST_DEPTH:
+        raise ValueError(f"{place}: is nested too deeply")
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{place}: must be a finite number")
+        return value
+    if isinstance(value, datetime):
+        return _utc(place, value)
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, UUID)):
+        return str(value)
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError(f"{place}: has a key that is no text")
+        return {key: _json(_below(place, key), item, depth + 1) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return [_json(f"{place}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+    raise ValueError(f"{place}: holds something that JSON has no word for ({type(value).__name__})")
+
+
+def _below(place: str, key: str) -> str:
+    """Where a key of an object is; a key that is no plain name may be what must not be told."""
+    key = key if _PLAIN_NAME.fullmatch(key) else "…"
+    return f"{place}.{key}" if place else key
+
+
+def _utc(place: str, moment: Any) -> str:
+    """A time with a zone → RFC 3339 in UTC. One without is refused: it may be anybody's clock."""
+    try:
+        # Before 3.11 Python did not know the Z.
+        found = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", moment)) if isinstance(moment, str) else moment
+    except ValueError:
+        found = None
+    if not isinstance(found, datetime):
+        raise ValueError(f"{place}: must be a time in ISO 8601")  # noqa: TRY004 - always ValueError
+    if found.tzinfo is None:
+        raise ValueError(f"{place}: must have a zone")
+    return found.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "string": ((str,), "a text"),
+    "object": ((dict,), "a mapping"),
+    "boolean": ((bool,), "True or False"),
+    "array": ((list,), "a list"),
+    "number": ((int, float), "a number"),
+    "integer": ((int,), "a whole number"),
+    "null": ((type(None),), "None"),
+}
+
+
+def _is(value: Any, kind: str) -> bool:
+    return isinstance(value, _KINDS[kind][0]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def _wrong(schema: Mapping[str, Any], value: Any, place: str = "") -> Iterator[str]:
+    """What is wrong with a value by the router's JSON Schema, as far as one is used there; never the value itself."""
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(_is(value, kind) for kind in kinds):
+        yield f"{place}: must be {' or '.join(_KINDS[kind][1] for kind in kinds if kind != 'null')}"
+    elif value not in schema.get("enum", [value]) or value != schema.get("const", value):
+        yield f"{place}: must be {' or '.join(str(each) for each in schema.get('enum', ()) if each is not None)}"
+    elif isinstance(value, str):
+        yield from _wrong_text(schema, value, place)
+    elif isinstance(value, list):
+        if len(value) > schema.get("maxItems", len(value)):
+            yield f"{place}: must have at most {schema['maxItems']} items"
+        for index, item in enumerate(value):
+            yield from _wrong(schema.get("items", {}), item, f"{place}[{index}]")
+    elif isinstance(value, dict):
+        yield from _wrong_object(schema, value, place)
+
+
+def _wrong_text(schema: Mapping[str, Any], value: str, place: str) -> Iterator[str]:
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if len(value) < least or (most is not None and len(value) > most):
+        yield f"{place}: must be a text of {least} {f'to {most}' if most else 'or more'} characters"
+    elif "pattern" in schema and not re.search(schema["pattern"], value):
+        yield f"{place}: {_PATTERNS[schema['pattern']]}"
+    elif schema.get("format") == "date-time":
+        try:
+            _utc(place, value)
+        except ValueError as error:
+            yield str(error)
+
+
+def _wrong_object(schema: Mapping[str, Any], value: dict[str, Any], place: str) -> Iterator[str]:
+    known = schema.get("properties", {})
+    names = schema.get("propertyNames", {}).get("enum", value)
+    before = f"{place}: " if place else ""
+    if len(value) < schema.get("minProperties", 0):
+        yield f"{before}must not be empty"
+    yield from (f"{_below(place, name)}: is missing" for name in schema.get("required", ()) if name not in value)
+    for name, item in value.items():
+        if name not in names:
+            yield f"{_below(place, name)}: is no key of it; there are: {', '.join(names)}"
+        else:
+            yield from _wrong(known.get(name, schema.get("additionalProperties", {})), item, _below(place, name))
+    ways = schema.get("anyOf", ())
+    if ways and all(any(_wrong(way, value)) for way in ways):
+        yield f"{before}needs {', or '.join(' with '.join(way['required']) for way in ways)}"
+    for rule in schema.get("allOf", ()):
+        if not any(_wrong(rule["if"], value)):
+            missing = [name for name in rule["then"]["required"] if name not in value]
+            asking = [name for way in rule["if"].get("anyOf", [rule["if"]]) for name in way["required"]]
+            asking = [name for name in asking if name in value]
+            if missing:
+                yield f"{before}{', '.join(asking)}: needs {', '.join(missing)} too"
+
+
+def _check(task: str, arguments: dict[str, Any]) -> None:
     """Raises ValueError, which names the fields and never their values."""
-    fields, needs = _TASKS[task]
-    problems = [
-        f"{name}: is missing" for name, field in fields.items() if field[1] and arguments.get(name) in (None, "")
-    ]
-    for name, value in arguments.items():
-        kind, _, choices = fields[name]
-        if not isinstance(value, kind):
-            problems.append(f"{name}: must be {_KINDS[kind]}")
-        elif choices and value not in choices:
-            problems.append(f"{name}: must be {' or '.join(choices)}")
-    if not problems and needs and not any(all(arguments.get(name) for name in names) for names in needs):
-        problems.append(f"needs {', or '.join(' with '.join(names) for names in needs)}")
+    schema = _TASKS[task]
+    problems = list(_wrong({**schema, "properties": {**_COMMON, **schema["properties"]}}, arguments))
+    for name in ("event_id", "publisher", "subject"):
+        if _is_no_utf8(arguments.get(name)):
+            problems.append(f"{name}: must be text that UTF-8 can carry")
+    if not problems and len(json.dumps(arguments)) * 4 // 3 + _MOST_BYTES // 256 > _MOST_BYTES:
+        problems.append(f"makes a message of more than {_MOST_BYTES} bytes")
     if problems:
         raise ValueError(f"{task}: {'; '.join(problems)}")
+
+
+def _is_no_utf8(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is None
+    except UnicodeEncodeError:
+        return True
 
 
 def _common(options: Options) -> dict[str, Any]:
@@ -79,36 +203,50 @@ def _common(options: Options) -> dict[str, Any]:
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
         raise ValueError(f"{min(unknown)}: is no option; there are: {', '.join(Options.__annotations__)}")
-    found: dict[str, Any] = {}
-    event_id = options.get("event_id")
-    if event_id is not None:
-        if not isinstance(event_id, str) or not 0 < len(event_id) <= _MOST_OF_AN_ID:
-            raise ValueError(f"event_id: must be a text of 1 to {_MOST_OF_AN_ID} characters")
-        found["event_id"] = event_id
-    occurred_at = options.get("occurred_at")
-    if occurred_at is not None:
-        found["occurred_at"] = _utc(occurred_at)
-    if "subject" in options:
-        found["subject"] = options["subject"]
-    if options.get("personal"):
-        found["personal"] = list(options["personal"])
-    if options.get("reply"):
-        found["reply"] = True
+    found = {
+        name: value
+        for name, value in options.items()
+        if name not in _OF_CELERY and (value is not None or name == "subject")
+    }
+    if "occurred_at" in found:
+        found["occurred_at"] = _utc("occurred_at", found["occurred_at"])
+    found = {name: _json(name, value) for name, value in found.items()}
+    if found.get("reply") is False:
+        del found["reply"]
+    if found.get("personal") == []:
+        del found["personal"]
     return found
 
 
-def _utc(moment: datetime | str) -> str:
-    try:
-        # Before 3.11 Python did not know the Z.
-        found = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", moment)) if isinstance(moment, str) else moment
-    except ValueError:
-        raise ValueError("occurred_at: must be a time in ISO 8601") from None
-    if found.tzinfo is None:
-        raise ValueError("occurred_at: must have a zone")
-    return found.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _of_celery(options: Options) -> dict[str, Any]:
+    """Those options that Celery takes, checked: it would fail elsewhere, or read a time without a zone as UTC."""
+    found = {name: value for name, value in options.items() if name in _OF_CELERY and value is not None}
+    for name, value in found.items():
+        if name in {"eta", "expires"} and isinstance(value, datetime):
+            _utc(name, value)
+        elif name == "eta":
+            raise ValueError("eta: must be a time")
+        elif name in {"countdown", "expires"}:
+            if not _is(value, "number") or not math.isfinite(value):
+                raise ValueError(f"{name}: must be a number of seconds{' or a time' if name == 'expires' else ''}")
+        elif name == "priority" and (not _is(value, "integer") or value not in _PRIORITIES):
+            raise ValueError("priority: must be a whole number from 0 to 9")
+        elif name == "task_id" and (not isinstance(value, str) or not value or _is_no_utf8(value)):
+            raise ValueError("task_id: must be a text")
+    return found
 
 
-_KINDS: Final[dict[type, str]] = {str: "a text", Mapping: "a mapping", bool: "True or False", Sequence: "a list"}
+class _Uncompressed:
+    """A producer of Celery's that heeds no `task_compression`: Celery has no other way to say so of one message."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def publish(self, *args: Any, **options: Any) -> Any:
+        return self._producer.publish(*args, **{**options, "compression": ""})
 
 
 class Publisher:
@@ -119,7 +257,7 @@ class Publisher:
 
         Nothing is connected before the first task. Raises ValueError for a name that the router would refuse.
         """
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError("name: only a-z, 0-9, _ and -, at most 64")
         self.name: Final = name
         if isinstance(celery, str):
@@ -165,27 +303,33 @@ class Publisher:
         return self._send("events.publish", fields, options)
 
     def _send(self, task: str, fields: dict[str, Any], options: Options) -> AsyncResult:
+        # Of an action "" is as if not given.
+        nothing: tuple[Any, ...] = (None,) if task == "events.publish" else (None, "")
         arguments = {
-            name: dict(value) if isinstance(value, Mapping) else value
+            name: _json(name, value)
             for name, value in fields.items()
-            if value is not None
+            if not any(value is each or value == each for each in nothing)
         }
-        _check(task, arguments)
         arguments |= _common(options)
         arguments["publisher"] = self.name
-        of_celery = {name: value for name, value in options.items() if name in _OF_CELERY}
-        return self._celery.send_task(
-            task,
-            kwargs=arguments,
-            queue=QUEUE,
-            # Celery puts them into a header that people see.
-            argsrepr="…",
-            kwargsrepr="…",
-            ignore_result=not options.get("reply", False),
-            # The list is there: a publisher pushes, and does nothing else.
-            declare=[],
-            **of_celery,
-        )
+        _check(task, arguments)
+        of_celery = _of_celery(options)
+        with self._celery.producer_or_acquire() as producer:
+            return self._celery.send_task(
+                task,
+                kwargs=arguments,
+                queue=QUEUE,
+                # Whatever else the application does: the router reads nothing else.
+                serializer="json",
+                producer=_Uncompressed(producer),
+                # Celery puts them into a header that people see.
+                argsrepr="…",
+                kwargsrepr="…",
+                ignore_result=not arguments.get("reply", False),
+                # The list is there: a publisher pushes, and does nothing else.
+                declare=[],
+                **of_celery,
+            )
 
     # --- what follows is generated by `make docs` ---
 
@@ -677,235 +821,176 @@ class Publisher:
         return self._send("users.untag", fields, options)
 
 
-#: Task → its arguments, and of which sets of them it needs one.
-_TASKS: Final[dict[str, tuple[dict[str, _Field], tuple[tuple[str, ...], ...]]]] = {
-    "events.publish": (
-        {
-            "format": (str, False, ()),
-            "type": (str, True, ()),
-            "name": (str, False, ()),
-            "event": (Mapping, True, ()),
-            "raw": (object, False, ()),
-            "person": (Mapping, False, ()),
-            "correlation": (Sequence, False, ()),
-        },
-        (),
-    ),
-    "events.forward": (
-        {
-            "name": (str, True, ()),
-            "user": (Mapping, True, ()),
-            "properties": (Mapping, False, ()),
-            "type": (str, False, ()),
-            "sourceIp": (str, False, ()),
-        },
-        (),
-    ),
-    "events.page": (
-        {
-            "name": (str, False, ()),
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "properties": (Mapping, False, ()),
-            "userFields": (Mapping, False, ()),
-            "ip": (str, False, ()),
-            "type": (str, False, ()),
-            "segmentAnonymousId": (str, False, ()),
-            "groupId": (str, False, ()),
-            "timestamp": (str, False, ()),
-            "messageId": (str, False, ()),
-            "userAgent": (str, False, ()),
-            "campaign": (Mapping, False, ()),
-            "page": (Mapping, False, ()),
-            "location": (Mapping, False, ()),
-            "form": (str, False, ("segment",)),
-        },
-        (
-            ("email",),
-            ("userId",),
-            ("userFields", "type"),
-            ("type", "segmentAnonymousId"),
-        ),
-    ),
-    "events.segment": (
-        {
-            "type": (str, True, ("track", "identify", "page", "screen", "group", "alias")),
-            "userId": (str, False, ()),
-            "anonymousId": (str, False, ()),
-            "event": (str, False, ()),
-            "properties": (Mapping, False, ()),
-            "traits": (Mapping, False, ()),
-            "name": (str, False, ()),
-            "category": (str, False, ()),
-            "groupId": (str, False, ()),
-            "previousId": (str, False, ()),
-            "context": (Mapping, False, ()),
-            "integrations": (Mapping, False, ()),
-            "timestamp": (str, False, ()),
-            "messageId": (str, False, ()),
-        },
-        (
-            ("userId",),
-            ("anonymousId",),
-        ),
-    ),
-    "events.track": (
-        {
-            "event": (str, True, ()),
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "properties": (Mapping, False, ()),
-            "userFields": (Mapping, False, ()),
-            "ip": (str, False, ()),
-            "type": (str, False, ()),
-            "segmentAnonymousId": (str, False, ()),
-            "groupId": (str, False, ()),
-            "timestamp": (str, False, ()),
-            "messageId": (str, False, ()),
-            "userAgent": (str, False, ()),
-            "campaign": (Mapping, False, ()),
-            "page": (Mapping, False, ()),
-            "location": (Mapping, False, ()),
-            "form": (str, False, ("segment",)),
-        },
-        (
-            ("email",),
-            ("userId",),
-            ("userFields", "type"),
-            ("type", "segmentAnonymousId"),
-        ),
-    ),
-    "events.upload": (
-        {
-            "event": (str, True, ()),
-            "id": (str, False, ()),
-            "userId": (str, False, ()),
-            "email": (str, False, ()),
-            "businessUnit": (str, False, ()),
-            "timestamp": (str, False, ()),
-            "properties": (Mapping, False, ()),
-        },
-        (
-            ("id",),
-            ("userId",),
-            ("email",),
-        ),
-    ),
-    "events.webhook": (
-        {
-            "to": (str, True, ()),
-            "type": (str, True, ()),
-            "data": (Mapping, True, ()),
-            "timestamp": (str, False, ()),
-            "id": (str, False, ()),
-        },
-        (),
-    ),
-    "objects.upsert": (
-        {
-            "objectType": (str, True, ()),
-            "externalId": (str, False, ()),
-            "id": (str, False, ()),
-            "objectData": (Mapping, False, ()),
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "form": (str, False, ("segment",)),
-        },
-        (),
-    ),
-    "users.alias": (
-        {
-            "userId": (str, False, ()),
-            "email": (str, False, ()),
-            "previousUserId": (str, False, ()),
-            "previousEmail": (str, False, ()),
-            "timestamp": (str, False, ()),
-            "messageId": (str, False, ()),
-            "form": (str, False, ("segment",)),
-        },
-        (
-            ("userId", "previousUserId"),
-            ("userId", "previousEmail"),
-            ("email", "previousUserId"),
-            ("email", "previousEmail"),
-        ),
-    ),
-    "users.archive": (
-        {
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "id": (str, False, ()),
-            "erase": (bool, False, ()),
-        },
-        (
-            ("email",),
-            ("userId",),
-            ("id",),
-        ),
-    ),
-    "users.identify": (
-        {
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "user": (Mapping, False, ()),
-            "ip": (str, False, ()),
-            "type": (str, False, ()),
-            "segmentAnonymousId": (str, False, ()),
-            "groupId": (str, False, ()),
-            "timestamp": (str, False, ()),
-            "messageId": (str, False, ()),
-            "userAgent": (str, False, ()),
-            "campaign": (Mapping, False, ()),
-            "page": (Mapping, False, ()),
-            "location": (Mapping, False, ()),
-            "form": (str, False, ("segment",)),
-        },
-        (
-            ("email",),
-            ("userId",),
-            ("user", "type"),
-            ("type", "segmentAnonymousId"),
-        ),
-    ),
-    "users.tag": (
-        {
-            "tag": (str, True, ()),
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "via": (str, False, ("ingest", "api")),
-            "segmentAnonymousId": (str, False, ()),
-        },
-        (
-            ("email",),
-            ("userId",),
-            ("segmentAnonymousId",),
-        ),
-    ),
-    "users.unsubscribe": (
-        {
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "id": (str, False, ()),
-        },
-        (
-            ("email",),
-            ("userId",),
-            ("id",),
-        ),
-    ),
-    "users.untag": (
-        {
-            "tag": (str, True, ()),
-            "email": (str, False, ()),
-            "userId": (str, False, ()),
-            "id": (str, False, ()),
-            "segmentAnonymousId": (str, False, ()),
-        },
-        (
-            ("email",),
-            ("userId",),
-            ("id",),
-            ("segmentAnonymousId",),
-        ),
-    ),
-}
+#: What every task takes, what each takes beside it, and what a pattern asks for.
+_COMMON: Final[dict[str, Any]] = json.loads(r"""{
+"version": {"type": ["integer", "null"], "enum": [1, null]},
+"publisher": {"type": ["string", "null"], "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$(?!\\n)"},
+"event_id": {"type": ["string", "null"], "minLength": 1, "maxLength": 200, "pattern":
+  "^(?!quarantine:)[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]*$(?!\\n)"},
+"reply": {"type": ["boolean", "null"]},
+"occurred_at": {"type": ["string", "null"], "pattern":
+  "^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|\\+00:00)$(?!\\n)", "format": "date-time"},
+"subject": {"type": ["string", "null"], "minLength": 1, "maxLength": 500},
+"personal": {"type": ["array", "null"], "maxItems": 100, "items": {"type": "string", "minLength": 1, "maxLength":
+  100}}
+}""")
+_TASKS: Final[dict[str, Any]] = json.loads(r"""{
+"events.publish": {"type": "object", "properties": {"format": {"type": ["string", "null"], "pattern":
+  "^[a-z0-9][a-z0-9_-]{0,63}$(?!\\n)"}, "type": {"type": "string", "minLength": 1, "maxLength": 100, "pattern":
+  "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]*$(?!\\n)"}, "name": {"type": ["string",
+  "null"], "minLength": 1, "maxLength": 500, "pattern":
+  "^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]*$(?!\\n)"}, "event": {"type": "object"},
+  "raw": {"description": "The body as it came, where `event` had to be built out of it."}, "person": {"type":
+  ["object", "null"], "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 500}, "minProperties":
+  1, "propertyNames": {"enum": ["email", "phone", "userId"]}}, "correlation": {"type": ["array", "null"], "maxItems":
+  10, "items": {"type": "string", "minLength": 1, "maxLength": 200}}}, "required": ["event", "type"]},
+"users.alias": {"type": "object", "properties": {"userId": {"type": ["string", "null"]}, "email": {"type": ["string",
+  "null"]}, "previousUserId": {"type": ["string", "null"]}, "previousEmail": {"type": ["string", "null"]},
+  "timestamp": {"type": ["string", "null"], "format": "date-time"}, "messageId": {"type": ["string", "null"]}, "form":
+  {"type": ["string", "null"], "enum": ["segment", null]}}, "anyOf": [{"required": ["userId", "previousUserId"]},
+  {"required": ["userId", "previousEmail"]}, {"required": ["email", "previousUserId"]}, {"required": ["email",
+  "previousEmail"]}], "allOf": [{"if": {"anyOf": [{"required": ["timestamp"]}, {"required": ["messageId"]},
+  {"required": ["form"]}]}, "then": {"required": ["userId", "previousUserId"]}}]},
+"users.archive": {"type": "object", "properties": {"email": {"type": ["string", "null"]}, "userId": {"type":
+  ["string", "null"]}, "id": {"type": ["string", "null"]}, "erase": {"type": ["boolean", "null"]}}, "anyOf":
+  [{"required": ["email"]}, {"required": ["userId"]}, {"required": ["id"]}]},
+"events.forward": {"type": "object", "properties": {"name": {"type": "string", "minLength": 1}, "user": {"type":
+  "object", "anyOf": [{"required": ["email"]}, {"required": ["userId"]}]}, "properties": {"type": ["object", "null"]},
+  "type": {"type": ["string", "null"]}, "sourceIp": {"type": ["string", "null"]}}, "required": ["name", "user"]},
+"users.identify": {"type": "object", "properties": {"email": {"type": ["string", "null"]}, "userId": {"type":
+  ["string", "null"]}, "user": {"type": ["object", "null"]}, "ip": {"type": ["string", "null"]}, "type": {"type":
+  ["string", "null"]}, "segmentAnonymousId": {"type": ["string", "null"]}, "groupId": {"type": ["string", "null"]},
+  "timestamp": {"type": ["string", "null"], "format": "date-time"}, "messageId": {"type": ["string", "null"]},
+  "userAgent": {"type": ["string", "null"]}, "campaign": {"type": ["object", "null"], "properties": {"name": {"type":
+  ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}, "source": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string",
+  "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "medium": {"type": ["string", "number", "boolean", "null",
+  "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "term": {"type":
+  ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}, "content": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string",
+  "number", "boolean"]}, "minItems": 1, "maxItems": 1}}}, "page": {"type": ["object", "null"], "properties": {"url":
+  {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]},
+  "minItems": 1, "maxItems": 1}, "title": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type":
+  ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "referrer": {"type": ["string", "number",
+  "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1},
+  "path": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number",
+  "boolean"]}, "minItems": 1, "maxItems": 1}, "search": {"type": ["string", "number", "boolean", "null", "array"],
+  "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}}}, "location": {"type": ["object",
+  "null"], "properties": {"city": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type":
+  ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "region": {"type": ["string", "number", "boolean",
+  "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "country":
+  {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]},
+  "minItems": 1, "maxItems": 1}}}, "form": {"type": ["string", "null"], "enum": ["segment", null]}}, "anyOf":
+  [{"required": ["email"]}, {"required": ["userId"]}, {"required": ["user", "type"], "properties": {"user": {"type":
+  "object", "anyOf": [{"required": ["email"]}, {"required": ["userId"]}, {"required": ["segmentAnonymousId"]}]}}},
+  {"required": ["type", "segmentAnonymousId"]}], "allOf": [{"if": {"anyOf": [{"required": ["type"]}, {"required":
+  ["segmentAnonymousId"]}, {"required": ["groupId"]}, {"required": ["timestamp"]}, {"required": ["messageId"]},
+  {"required": ["userAgent"]}, {"required": ["campaign"]}, {"required": ["page"]}, {"required": ["location"]},
+  {"required": ["form"]}]}, "then": {"required": ["type"]}}]},
+"events.segment": {"type": "object", "properties": {"type": {"type": "string", "enum": ["track", "identify", "page",
+  "screen", "group", "alias"]}, "userId": {"type": ["string", "null"]}, "anonymousId": {"type": ["string", "null"]},
+  "event": {"type": ["string", "null"]}, "properties": {"type": ["object", "null"]}, "traits": {"type": ["object",
+  "null"]}, "name": {"type": ["string", "null"]}, "category": {"type": ["string", "null"]}, "groupId": {"type":
+  ["string", "null"]}, "previousId": {"type": ["string", "null"]}, "context": {"type": ["object", "null"]},
+  "integrations": {"type": ["object", "null"]}, "timestamp": {"type": ["string", "null"], "format": "date-time"},
+  "messageId": {"type": ["string", "null"]}}, "required": ["type"], "anyOf": [{"required": ["userId"]}, {"required":
+  ["anonymousId"]}], "allOf": [{"if": {"required": ["type"], "properties": {"type": {"const": "track"}}}, "then":
+  {"required": ["event"]}}, {"if": {"required": ["type"], "properties": {"type": {"const": "group"}}}, "then":
+  {"required": ["groupId"]}}, {"if": {"required": ["type"], "properties": {"type": {"const": "alias"}}}, "then":
+  {"required": ["userId", "previousId"]}}]},
+"events.webhook": {"type": "object", "properties": {"to": {"type": "string", "minLength": 1}, "type": {"type":
+  "string", "minLength": 1}, "data": {"type": "object"}, "timestamp": {"type": ["string", "null"], "format":
+  "date-time"}, "id": {"type": ["string", "null"]}}, "required": ["data", "to", "type"]},
+"users.tag": {"type": "object", "properties": {"tag": {"type": "string", "minLength": 1}, "email": {"type": ["string",
+  "null"]}, "userId": {"type": ["string", "null"]}, "via": {"type": ["string", "null"], "enum": ["ingest", "api",
+  null]}, "segmentAnonymousId": {"type": ["string", "null"]}}, "required": ["tag"], "anyOf": [{"required": ["email"]},
+  {"required": ["userId"]}, {"required": ["segmentAnonymousId"]}]},
+"events.track": {"type": "object", "properties": {"event": {"type": "string", "minLength": 1}, "email": {"type":
+  ["string", "null"]}, "userId": {"type": ["string", "null"]}, "properties": {"type": ["object", "null"]},
+  "userFields": {"type": ["object", "null"]}, "ip": {"type": ["string", "null"]}, "type": {"type": ["string",
+  "null"]}, "segmentAnonymousId": {"type": ["string", "null"]}, "groupId": {"type": ["string", "null"]}, "timestamp":
+  {"type": ["string", "null"], "format": "date-time"}, "messageId": {"type": ["string", "null"]}, "userAgent":
+  {"type": ["string", "null"]}, "campaign": {"type": ["object", "null"], "properties": {"name": {"type": ["string",
+  "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}, "source": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string",
+  "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "medium": {"type": ["string", "number", "boolean", "null",
+  "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "term": {"type":
+  ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}, "content": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string",
+  "number", "boolean"]}, "minItems": 1, "maxItems": 1}}}, "page": {"type": ["object", "null"], "properties": {"url":
+  {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]},
+  "minItems": 1, "maxItems": 1}, "title": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type":
+  ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "referrer": {"type": ["string", "number",
+  "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1},
+  "path": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number",
+  "boolean"]}, "minItems": 1, "maxItems": 1}, "search": {"type": ["string", "number", "boolean", "null", "array"],
+  "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}}}, "location": {"type": ["object",
+  "null"], "properties": {"city": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type":
+  ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "region": {"type": ["string", "number", "boolean",
+  "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "country":
+  {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]},
+  "minItems": 1, "maxItems": 1}}}, "form": {"type": ["string", "null"], "enum": ["segment", null]}}, "required":
+  ["event"], "anyOf": [{"required": ["email"]}, {"required": ["userId"]}, {"required": ["userFields", "type"],
+  "properties": {"userFields": {"type": "object", "anyOf": [{"required": ["email"]}, {"required": ["userId"]},
+  {"required": ["segmentAnonymousId"]}]}}}, {"required": ["type", "segmentAnonymousId"]}], "allOf": [{"if": {"anyOf":
+  [{"required": ["type"]}, {"required": ["segmentAnonymousId"]}, {"required": ["groupId"]}, {"required":
+  ["timestamp"]}, {"required": ["messageId"]}, {"required": ["userAgent"]}, {"required": ["campaign"]}, {"required":
+  ["page"]}, {"required": ["location"]}, {"required": ["form"]}]}, "then": {"required": ["type"]}}]},
+"events.page": {"type": "object", "properties": {"name": {"type": ["string", "null"]}, "email": {"type": ["string",
+  "null"]}, "userId": {"type": ["string", "null"]}, "properties": {"type": ["object", "null"]}, "userFields": {"type":
+  ["object", "null"]}, "ip": {"type": ["string", "null"]}, "type": {"type": ["string", "null"]}, "segmentAnonymousId":
+  {"type": ["string", "null"]}, "groupId": {"type": ["string", "null"]}, "timestamp": {"type": ["string", "null"],
+  "format": "date-time"}, "messageId": {"type": ["string", "null"]}, "userAgent": {"type": ["string", "null"]},
+  "campaign": {"type": ["object", "null"], "properties": {"name": {"type": ["string", "number", "boolean", "null",
+  "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "source": {"type":
+  ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}, "medium": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string",
+  "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "term": {"type": ["string", "number", "boolean", "null",
+  "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "content": {"type":
+  ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}}}, "page": {"type": ["object", "null"], "properties": {"url": {"type": ["string", "number",
+  "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1},
+  "title": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number",
+  "boolean"]}, "minItems": 1, "maxItems": 1}, "referrer": {"type": ["string", "number", "boolean", "null", "array"],
+  "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "path": {"type": ["string",
+  "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}, "search": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string",
+  "number", "boolean"]}, "minItems": 1, "maxItems": 1}}}, "location": {"type": ["object", "null"], "properties":
+  {"city": {"type": ["string", "number", "boolean", "null", "array"], "items": {"type": ["string", "number",
+  "boolean"]}, "minItems": 1, "maxItems": 1}, "region": {"type": ["string", "number", "boolean", "null", "array"],
+  "items": {"type": ["string", "number", "boolean"]}, "minItems": 1, "maxItems": 1}, "country": {"type": ["string",
+  "number", "boolean", "null", "array"], "items": {"type": ["string", "number", "boolean"]}, "minItems": 1,
+  "maxItems": 1}}}, "form": {"type": ["string", "null"], "enum": ["segment", null]}}, "anyOf": [{"required":
+  ["email"]}, {"required": ["userId"]}, {"required": ["userFields", "type"], "properties": {"userFields": {"type":
+  "object", "anyOf": [{"required": ["email"]}, {"required": ["userId"]}, {"required": ["segmentAnonymousId"]}]}}},
+  {"required": ["type", "segmentAnonymousId"]}], "allOf": [{"if": {"anyOf": [{"required": ["type"]}, {"required":
+  ["segmentAnonymousId"]}, {"required": ["groupId"]}, {"required": ["timestamp"]}, {"required": ["messageId"]},
+  {"required": ["userAgent"]}, {"required": ["campaign"]}, {"required": ["page"]}, {"required": ["location"]},
+  {"required": ["form"]}]}, "then": {"required": ["type"]}}]},
+"users.unsubscribe": {"type": "object", "properties": {"email": {"type": ["string", "null"]}, "userId": {"type":
+  ["string", "null"]}, "id": {"type": ["string", "null"]}}, "anyOf": [{"required": ["email"]}, {"required":
+  ["userId"]}, {"required": ["id"]}]},
+"users.untag": {"type": "object", "properties": {"tag": {"type": "string", "minLength": 1}, "email": {"type":
+  ["string", "null"]}, "userId": {"type": ["string", "null"]}, "id": {"type": ["string", "null"]},
+  "segmentAnonymousId": {"type": ["string", "null"]}}, "required": ["tag"], "anyOf": [{"required": ["email"]},
+  {"required": ["userId"]}, {"required": ["id"]}, {"required": ["segmentAnonymousId"]}]},
+"events.upload": {"type": "object", "properties": {"event": {"type": "string", "minLength": 1}, "id": {"type":
+  ["string", "null"]}, "userId": {"type": ["string", "null"]}, "email": {"type": ["string", "null"]}, "businessUnit":
+  {"type": ["string", "null"]}, "timestamp": {"type": ["string", "null"], "format": "date-time"}, "properties":
+  {"type": ["object", "null"]}}, "required": ["event"], "anyOf": [{"required": ["id"]}, {"required": ["userId"]},
+  {"required": ["email"]}]},
+"objects.upsert": {"type": "object", "properties": {"objectType": {"type": "string", "minLength": 1}, "externalId":
+  {"type": ["string", "null"]}, "id": {"type": ["string", "null"]}, "objectData": {"type": ["object", "null"]},
+  "email": {"type": ["string", "null"]}, "userId": {"type": ["string", "null"]}, "form": {"type": ["string", "null"],
+  "enum": ["segment", null]}}, "required": ["objectType"]}
+}""")
+_PATTERNS: Final[dict[str, Any]] = json.loads(r"""{
+"^(?!quarantine:)[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]*$(?!\\n)":
+  "Must not begin with quarantine: nor hold control characters.",
+"^[a-z0-9][a-z0-9_-]{0,63}$(?!\\n)":
+  "Only a-z, 0-9, _ and -, at most 64.",
+"^[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]*$(?!\\n)":
+  "Must not hold control characters.",
+"^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|\\+00:00)$(?!\\n)":
+  "Not a RFC 3339 time in UTC."
+}""")

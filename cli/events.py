@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
@@ -12,8 +13,9 @@ import click
 from cli.connection import Connection, open_connection
 from cli.reveal import Cover, reveal_option
 from cli.table import table
+from tasks.contract import rejected_ids
 from tasks.envelope import id_without_address, rfc3339, without_addresses
-from tasks.ledger import WAITING, Delivery, Ledger, StoredEvent, event_key
+from tasks.ledger import NO_ROUTE, WAITING, Delivery, Ledger, StoredEvent, event_key
 
 #: State → what happens at the time that stands beside the event's id in the sorted set of that state.
 _UNTIL: Final = {
@@ -24,6 +26,11 @@ _UNTIL: Final = {
 }
 _PLACES: Final = {key.removeprefix("router:"): key for key in WAITING}
 _PAGE: Final = 200
+#: Dead letters among which those of an id are looked for, in all and in one call to Redis.
+_MOST_LOOKED_AT: Final = 100_000
+_LOOKED_AT: Final = 1000
+#: What is more than itself in a pattern of Redis.
+_SPECIAL: Final = re.compile(r"[\[\]*?\\]")
 _COLUMNS: Final = ("time", "state", "source", "event", "id")
 _HEADER: Final = ("route", "state", "attempts", "next", "reason", "dead letter")
 
@@ -52,13 +59,17 @@ def events() -> None:
 def show(environ: dict[str, str], id: str, as_json: bool, reveal: bool) -> None:  # noqa: A002 - the argument's name
     """Show what became of an event, by its id or, of a published one without an id, its task's.
 
+    What was refused as `invalid` under this id is named beside it; the last of that is shown where nothing else has it.
     Ends with status 1 when no event of that id is known.
     """
     connection = open_connection(environ)
-    event = connection.ledger.event(id) or connection.ledger.event(id_without_address(id))
+    ledger, known_as = connection.ledger, id_without_address(id)
+    invalid = refused(ledger, known_as)
+    event = ledger.event(id) or ledger.event(known_as) or (ledger.event(invalid[-1]) if invalid else None)
     if event is None:
         raise click.ClickException(_unknown(connection, id))
-    found = told(connection.ledger, event, None if reveal else Cover(connection.settings))
+    letters = [f"{each}:{NO_ROUTE}" for each in invalid]
+    found = {**told(ledger, event, None if reveal else Cover(connection.settings)), "invalid": letters}
     click.echo(json.dumps(found) if as_json else text(found))
 
 
@@ -88,6 +99,22 @@ def waiting(ledger: Ledger, state: str | None = None, source: str | None = None)
                 if each is not None and source in {None, each.source}:
                     yield score, each
             start += _PAGE
+
+
+def refused(ledger: Ledger, id_: str) -> list[str]:
+    """What was published under this id and refused, as events of their own, the oldest first.
+
+    Looked for among all dead letters, of which there may be many: not more than 100,000 of them, or so.
+    """
+    escaped = _SPECIAL.sub(r"\\\g<0>", rejected_ids(id_))
+    pattern, cursor = f"{escaped}*:{NO_ROUTE}", 0
+    found: dict[str, float] = {}
+    for _ in range(_MOST_LOOKED_AT // _LOOKED_AT):
+        cursor, some = ledger.client.zscan("router:dead", cursor, pattern, _LOOKED_AT)
+        found |= {key.decode().removesuffix(f":{NO_ROUTE}"): score for key, score in some}
+        if not cursor:
+            break
+    return sorted(found, key=lambda each: found[each])
 
 
 def _unknown(connection: Connection, id_: str) -> str:
@@ -186,6 +213,9 @@ def text(found: Mapping[str, Any]) -> str:
         lines.append(("line", f"{found['ahead']} of its subject's {found['line']} events go before it"))
     if found["crashes"]:
         lines.append(("crashes", str(found["crashes"])))
+    lines += [
+        ("invalid", f"was refused under this id: event-router dead show {each}") for each in found.get("invalid", ())
+    ]
     parts = ["".join(f"{name:<9} {value}\n" for name, value in lines if value)]
     if found["deliveries"]:
         parts.append(table(_HEADER, [_row(each) for each in found["deliveries"]]) + "\n")

@@ -38,9 +38,10 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 #: They would end a line in a log, or turn the rest of a page around.
 _NO_CONTROL: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$(?!\n)"
-_WITHOUT: Final = "Must not hold control characters."
-_ID: Final = validate.Regexp(f"^(?!{RESERVED}){_NO_CONTROL}", error=_WITHOUT)
-_SHOWN: Final = validate.Regexp(f"^{_NO_CONTROL}", error=_WITHOUT)
+_ID: Final = validate.Regexp(
+    f"^(?!{RESERVED}){_NO_CONTROL}", error=f"Must not begin with {RESERVED} nor hold control characters."
+)
+_SHOWN: Final = validate.Regexp(f"^{_NO_CONTROL}", error="Must not hold control characters.")
 #: Field of an envelope → what a publisher must heed beside what the envelope's schema asks.
 _HEED: Final = {"id": _ID, "type": _SHOWN, "name": _SHOWN}
 

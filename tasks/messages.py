@@ -64,8 +64,6 @@ def checked(raw: bytes) -> dict[str, Any]:
         raise Unusable("invalid", "content-type must be application/json; nothing else is read")
     if not isinstance(message.get("content-encoding"), str | None):
         raise Unusable("invalid", "content-encoding must be a text")
-    if isinstance(headers := message.get("headers"), dict) and headers.get("compression"):
-        raise Unusable("invalid", "compression: messages are not compressed here; publish without task_compression")
     if _SURROGATE.search(raw):
         # The body may hold some: it is somebody's event, and is written down as it is.
         _check_text({**message, "body": None})
@@ -167,7 +165,9 @@ def _object(holder: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _body(message: Mapping[str, Any], encoding: Any) -> Any:
-    body = message.get("body")
+    body, headers = message.get("body"), message.get("headers")
+    if isinstance(headers, dict) and headers.get("compression"):
+        raise Unusable("invalid", "compression: messages are not compressed here; publish without task_compression")
     if not isinstance(body, str) or encoding not in ("base64", "utf-8", None):
         raise Unusable("undecodable", "the body is no text, or of an unknown body_encoding")
     try:

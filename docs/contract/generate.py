@@ -6,17 +6,19 @@ docs/generate.py runs it; changes.py says which changes break somebody.
 import itertools
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema, fields, validate
 
 from config.celery_settings import QUEUE
 from tasks.action import Action, Field, checked
-from tasks.arguments import COMMON, OF_THE_CALL, REQUIRED, SCHEMAS, TASK_ACTIONS, VERSION
+from tasks.arguments import COMMON, OF_THE_CALL, REQUIRED, SCHEMAS, TASK_ACTIONS, VERSION, segments_only
+from tasks.contract import MOST_EVENTS
 from tasks.errors import MappingFailed
 from tasks.messages import MOST_BYTES
 from tasks.queue import PUBLISH_TASK
@@ -38,12 +40,88 @@ def schemas() -> dict[str, dict[str, Any]]:
 def _with_head(task: str, schema: dict[str, Any]) -> dict[str, Any]:
     action = TASK_ACTIONS.get(task)
     head = {"$schema": DIALECT, "title": task, "description": action.doc if action else PUBLISH_DOC}
+    _say_what_apispec_does_not(schema, SCHEMAS[task])
     if action is None:
         return {**head, **schema}
     by_position = {"x-positions": list(action.fields)}
-    needs = needs_of(action)
-    some = {"anyOf": [{"required": list(names)} for names in needs]} if needs else {}
-    return {**head, **by_position, **schema, **some, "additionalProperties": False}
+    return {**head, **by_position, **schema, **_refined(action, schema["properties"]), "additionalProperties": False}
+
+
+def _say_what_apispec_does_not(schema: dict[str, Any], known: Schema) -> None:
+    """How many keys an object has, and which."""
+    for name, field in known.fields.items():
+        own = schema["properties"][name]
+        if isinstance(field, fields.Dict) and "minLength" in own:
+            own["minProperties"] = own.pop("minLength")
+        for check in getattr(getattr(field, "key_field", None), "validators", ()):
+            own["propertyNames"] = {"enum": list(check.choices)}
+
+
+#: What counts as given to an action.
+GIVEN = {"not": {"enum": [None, ""]}}
+NO_TEXT = {"maxLength": 0}
+#: Keys by which an object may name a person.
+KEYS = ("email", "userId", "segmentAnonymousId", "id")
+
+
+def _refined(action: Action, properties: dict[str, Any]) -> dict[str, Any]:
+    """What the fields of an action mean together, into its schema: found by trying what the action takes."""
+    full = {name: sample(field) for name, field in action.fields.items()}
+    for name, field in action.fields.items():
+        if field.kind == "string" and not field.choices and not _makes_requests(action, full | {name: "text"}):
+            properties[name]["anyOf"] = [NO_TEXT, {"format": "date-time"}]
+        if field.keys:
+            properties[name]["properties"] = {key: _as_segment_takes_it() for key in field.keys}
+        if field.required and field.kind == "object":
+            properties[name] |= _keys_needed(action, full, name)
+    some = [_given(names, {name: _keys_needed(action, full, name) for name in names}) for names in needs_of(action)]
+    rules = [{"if": when, "then": _given(names)} for when, names in _conditions(action, full) if names]
+    return {**({"anyOf": some} if some else {}), **({"allOf": rules} if rules else {})}
+
+
+def _as_segment_takes_it() -> dict[str, Any]:
+    """A text, or what Segment makes one of: docs/moving-from-segment.md."""
+    one = ["string", "number", "boolean"]
+    return {"type": [*one, "null", "array"], "items": {"type": one}, "minItems": 1, "maxItems": 1}
+
+
+def _given(names: Sequence[str], objects: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All of these have values, and such as these."""
+    return {"required": list(names), "properties": {name: (objects or {}).get(name) or GIVEN for name in names}}
+
+
+def _keys_needed(action: Action, full: dict[str, Any], name: str) -> dict[str, Any]:
+    """Which keys an object must have, where nothing else names the person."""
+    needed = [names for names in needs_of(action) if name in names] or [()]
+    base = {key: value for key, value in full.items() if action.fields[key].required or key in needed[0]}
+    if action.fields[name].kind != "object" or _makes_requests(action, base | {name: {}}):
+        return {}
+    ways = []
+    for key in KEYS:
+        if _makes_requests(action, base | {name: {key: "text"}}):
+            nothing = [empty for empty in (None, "") if not _makes_requests(action, base | {name: {key: empty}})]
+            ways.append({"required": [key], **({"properties": {key: {"not": {"enum": nothing}}}} if nothing else {})})
+    return {"type": "object", "anyOf": ways}
+
+
+def _conditions(action: Action, full: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """When an action needs more than its required fields, and which."""
+    optional = [name for name, field in action.fields.items() if not field.required]
+
+    def needed(given: dict[str, Any]) -> list[str]:
+        return [
+            name
+            for name in optional
+            if not _makes_requests(action, {key: value for key, value in given.items() if key != name})
+        ]
+
+    of_segment = segments_only(action)
+    if of_segment:
+        yield {"anyOf": [_given([name]) for name in of_segment]}, needed(full)
+    for name, field in action.fields.items():
+        for choice in () if name in of_segment else field.choices:
+            when = {"required": [name], "properties": {name: {"const": choice}}}
+            yield when, needed(full | {name: choice})
 
 
 def needs_of(action: Action) -> list[tuple[str, ...]]:
@@ -69,14 +147,14 @@ def sample(field: Field) -> Any:
         return {"email": "someone@example.com"}
     if field.kind == "boolean":
         return True
-    text = "2026-01-31T12:00:00Z" if field.format else "text"
     # What asks for the least: other calls of Segment's need more than a person.
-    return ("identify" if "identify" in field.choices else field.choices[0]) if field.choices else text
+    choice = "identify" if "identify" in field.choices else next(iter(field.choices), "")
+    return choice or "2026-01-31T12:00:00Z"
 
 
-def _makes_requests(action: Action, fields: dict[str, Any]) -> bool:
+def _makes_requests(action: Action, named: dict[str, Any]) -> bool:
     try:
-        return bool(action.requests(checked(action, fields)))
+        return bool(action.requests(checked(action, named)))
     except MappingFailed:
         return False
 
@@ -160,28 +238,6 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _message(task: str) -> dict[str, Any]:
     """A message by its parts: Celery's headers, and its body once it is decoded."""
-    arguments = {"$ref": f"#/components/schemas/{task}"}
-    options = {"$ref": "#/components/schemas/Options"}
-    nothing = {"type": "object", "maxProperties": 0}
-    ways = [
-        {"title": "by name", "items": [{"type": "array", "maxItems": 0}, arguments, options]},
-        {
-            "title": "in one object",
-            "items": [{"type": "array", "items": arguments, "minItems": 1, "maxItems": 1}, nothing, options],
-        },
-    ]
-    if task == PUBLISH_TASK:
-        some = {"anyOf": [arguments, {"type": "array", "items": arguments}]}
-        common = {"type": "object", "description": "What goes for each event that does not say it itself."}
-        ways[1] = {"title": "events", "items": [{"type": "array", "items": some, "minItems": 1}, common, options]}
-    else:
-        value = {"type": ["string", "number", "boolean", "null"]}
-        ways.append(
-            {
-                "title": "by position, in the order of x-positions; the rest by name",
-                "items": [{"type": "array", "items": value, "minItems": 1}, {"type": "object"}, options],
-            }
-        )
     return {
         "name": task,
         "title": _doc(task),
@@ -190,14 +246,57 @@ def _message(task: str) -> dict[str, Any]:
             "allOf": [{"$ref": "#/components/schemas/Headers"}, {"properties": {"task": {"const": task}}}],
             "type": "object",
         },
-        "payload": {"type": "array", "minItems": 3, "maxItems": 3, "oneOf": ways},
+        "payload": {"type": "array", "minItems": 3, "maxItems": 3, "anyOf": list(_ways(task))},
     }
+
+
+def _ways(task: str) -> Iterator[dict[str, Any]]:
+    """How the arguments may be given. Of those in several parts each part is described; the router sees to the whole."""
+    arguments, nothing = {"$ref": f"#/components/schemas/{task}"}, {"type": "object", "maxProperties": 0}
+    names = {"type": "object", "propertyNames": {"enum": list(SCHEMAS[task].fields)}}
+    values: dict[str, Any] = {"type": "array", "minItems": 1}
+    by_name = {"allOf": [arguments, names]} if task == PUBLISH_TASK else arguments
+    yield _way("by name", {"type": "array", "maxItems": 0}, by_name)
+    yield _way("in one object", {**values, "items": arguments, "maxItems": 1}, nothing)
+    if task != PUBLISH_TASK:
+        yield _way("by position, in the order of x-positions, or in one object; the rest by name", values, names)
+        return
+    event = {"type": "object"}
+    some = {"anyOf": [event, {"type": "array", "items": event, "minItems": 1, "maxItems": MOST_EVENTS}]}
+    yield _way("one event or several; what is given by name goes for each", {**values, "items": some}, names)
+    with_events = {
+        "type": "object",
+        "required": ["events"],
+        "properties": {"events": some},
+        "propertyNames": {"enum": ["events", *SCHEMAS[task].fields]},
+    }
+    yield _way("the same as `events`", {"type": "array", "maxItems": 0}, with_events)
+    yield _way("the same in one object", {**values, "items": with_events, "maxItems": 1}, names)
+
+
+def _way(title: str, args: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
+    return {"title": title, "items": [args, named, {"$ref": "#/components/schemas/Options"}]}
+
+
+def frame() -> dict[str, Any]:
+    """What is asked of a whole call, for released.json: its headers, and how much there may be of it."""
+    return {
+        "type": "object",
+        "properties": {
+            "headers": {"type": "object", "properties": _our_headers()},
+            "events": {"type": ["array", "object"], "maxItems": MOST_EVENTS},
+            "message": {"type": "string", "maxLength": MOST_BYTES},
+        },
+    }
+
+
+def _our_headers() -> dict[str, Any]:
+    return {name: schemas()[PUBLISH_TASK]["properties"][name] for name in OF_THE_CALL}
 
 
 def _celery_schemas() -> dict[str, Any]:
     """Celery's message protocol 2: https://docs.celeryq.dev/en/stable/internals/protocol.html."""
     text, time = {"type": "string"}, {"type": ["string", "null"], "description": "ISO 8601; without a zone, UTC."}
-    ours = {name: schemas()[PUBLISH_TASK]["properties"][name] for name in OF_THE_CALL}
     return {
         "Headers": {
             "type": "object",
@@ -208,7 +307,7 @@ def _celery_schemas() -> dict[str, Any]:
                 "id": {**text, "minLength": 1, "description": "Id of the task, any text."},
                 "eta": {**time, "description": "Not to be worked on before; ISO 8601, without a zone UTC."},
                 "expires": {**time, "description": "Not to be begun after; ISO 8601, without a zone UTC."},
-                **ours,
+                **_our_headers(),
             },
         },
         "Options": {
@@ -249,48 +348,67 @@ def _celery_schemas() -> dict[str, Any]:
 # --- publisher.py -----------------------------------------------------------------------------------------------------
 
 BEGIN = "    # --- what follows is generated by `make docs` ---\n"
-#: Kind of a field → as an annotation, and as what `isinstance` asks for.
-TYPES = {"string": ("str", "str"), "object": ("Mapping[str, Any]", "Mapping"), "boolean": ("bool", "bool")}
-#: Marshmallow's field → the same for the events of `events.publish`.
-EVENT_TYPES = {"String": "str", "Dict": "Mapping", "List": "Sequence", "Raw": "object"}
+#: Kind of a field → as an annotation.
+TYPES = {"string": "str", "object": "Mapping[str, Any]", "boolean": "bool"}
 #: What an event may hold that the class or Celery says.
 NOT_ASKED = {"id", "source", "received_at", "expires_at", *COMMON}
+#: What is for people, or for those that read a schema without us.
+NOT_CHECKED = ("$schema", "title", "description", "x-positions", "additionalProperties")
 
 
 def publisher() -> str:
-    """publisher.py with a method for each task, and the table by which arguments are checked."""
+    """publisher.py with a method for each task, and what arguments are checked by."""
     head, _, _ = (ROOT / "publisher.py").read_text().partition(BEGIN)
     actions = sorted(TASK_ACTIONS.values(), key=lambda action: action.task)
     lines = [line for action in actions for line in ("", *_method(action))]
-    lines += ["", "", "#: Task → its arguments, and of which sets of them it needs one."]
-    lines += ["_TASKS: Final[dict[str, tuple[dict[str, _Field], tuple[tuple[str, ...], ...]]]] = {"]
-    lines += _row(PUBLISH_TASK, list(_event_arguments()), [])
-    for action in actions:
-        fields = [
-            (name, f"({TYPES[field.kind][1]}, {field.required}, {_tuple(field.choices)})")
-            for name, field in action.fields.items()
-        ]
-        lines += _row(action.task, fields, needs_of(action))
-    return head + BEGIN + "\n".join([*lines, "}"]) + "\n"
+    made = {task: _checks(schema) for task, schema in schemas().items()}
+    common = {name: made["users.tag"]["properties"][name] for name in COMMON}
+    asked = set(COMMON) | NOT_ASKED
+    for task, schema in made.items():
+        hidden = asked if task == PUBLISH_TASK else set(COMMON)
+        schema["properties"] = {name: each for name, each in schema["properties"].items() if name not in hidden}
+    lines += ["", "", "#: What every task takes, what each takes beside it, and what a pattern asks for."]
+    lines += [_as_text("_COMMON", common), _as_text("_TASKS", made), _as_text("_PATTERNS", _patterns())]
+    return head + BEGIN + "\n".join(lines) + "\n"
 
 
-def _event_arguments() -> Iterator[tuple[str, str]]:
-    for name, field in SCHEMAS[PUBLISH_TASK].fields.items():
-        if name not in NOT_ASKED:
-            yield name, f"({EVENT_TYPES[type(field).__name__]}, {name in REQUIRED}, ())"
+def _as_text(name: str, value: dict[str, Any]) -> str:
+    """JSON in Python, its lines broken where it has blanks of its own."""
+    rows = [
+        f"{json.dumps(key)}:\n  {json.dumps(each)}"
+        if isinstance(each, str)
+        else textwrap.fill(
+            f"{json.dumps(key)}: {json.dumps(each)}",
+            118,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for key, each in value.items()
+    ]
+    text = "{\n" + ",\n".join(rows) + "\n}"
+    assert json.loads(text) == value, "a line was broken within a text"
+    return f'{name}: Final[dict[str, Any]] = json.loads(r"""{text}""")'
 
 
-def _row(task: str, fields: list[tuple[str, str]], needs: list[tuple[str, ...]]) -> list[str]:
-    lines = [f'    "{task}": (', "        {", *(f'            "{name}": {row},' for name, row in fields), "        },"]
-    lines += (
-        ["        (", *(f"            {_tuple(names)}," for names in needs), "        ),"] if needs else ["        (),"]
-    )
-    return [*lines, "    ),"]
+def _checks(schema: Any) -> Any:
+    """A schema as publisher.py needs it, which has left out by then what counts as not given."""
+    if isinstance(schema, list):
+        return [_checks(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("anyOf", [None])[0] == NO_TEXT:
+        schema = {**schema, **schema["anyOf"][1], "anyOf": None}
+    found = {key: _checks(value) for key, value in schema.items() if value not in (None, GIVEN, {})}
+    if isinstance(schema.get("type"), str | list):
+        found = {key: value for key, value in found.items() if key not in NOT_CHECKED[:-1]}
+        found = {key: value for key, value in found.items() if key != "additionalProperties" or value}
+    return {key: value for key, value in found.items() if value != {} or key == "items"}
 
 
-def _tuple(texts: Sequence[str]) -> str:
-    inner = ", ".join(f'"{text}"' for text in texts)
-    return f"({inner},)" if len(texts) == 1 else f"({inner})"
+def _patterns() -> dict[str, str]:
+    checks = [check for schema in SCHEMAS.values() for field in schema.fields.values() for check in field.validators]
+    return {check.regex.pattern: str(check.error) for check in checks if isinstance(check, validate.Regexp)}
 
 
 def _method(action: Action) -> Iterator[str]:
@@ -300,7 +418,7 @@ def _method(action: Action) -> Iterator[str]:
     yield "        *,"
     for name, field in fields:
         choices = ", ".join(f'"{choice}"' for choice in field.choices)
-        kind = f"Literal[{choices}]" if choices else TYPES[field.kind][0]
+        kind = f"Literal[{choices}]" if choices else TYPES[field.kind]
         yield f"        {name}: {kind}," if field.required else f"        {name}: {kind} | None = None,"
     yield "        **options: Unpack[Options],"
     yield "    ) -> AsyncResult:"

@@ -12,7 +12,7 @@ from builders import REPOSITORY, back, envelope_data
 
 from cli import redis_server
 from tasks import routing
-from tasks.contract import Published
+from tasks.contract import MOST_EVENTS, Published
 from tasks.dead_letter import DeadLetters
 from tasks.door import Door
 from tasks.envelope import Envelope, Rejected, decode, load
@@ -270,9 +270,9 @@ def test_beyond_the_quota_events_wait_in_their_order(ledger: Ledger) -> None:
 
 def test_a_message_of_many_events_is_taken_in_shares(ledger: Ledger) -> None:
     """Redis does nothing else during a call."""
-    push(ledger, message([envelope_data(id=str(n), subject=None) for n in range(1100)]))
+    push(ledger, message([envelope_data(id=str(n), subject=None) for n in range(MOST_EVENTS)]))
     all_of(door(ledger))
-    assert ledger.counts()["source", "encharge"] == {"accepted": 1100, "waiting": 1100}
+    assert ledger.counts()["source", "encharge"] == {"accepted": MOST_EVENTS, "waiting": MOST_EVENTS}
     assert ledger.client.llen("events") == 0
 
 

@@ -1,17 +1,22 @@
 """What `event-router events show` tells: where an event is, what it waits for, and nothing of people."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from bench import Bench, api, route, sends
 from builders import EMAIL, accept, envelope
 
-from cli.events import text, told, waiting
+from cli.events import refused, text, told, waiting
 from cli.reveal import Cover
 from config.settings import load
+from tasks.contract import published
+from tasks.dead_letter import DeadLetters
+from tasks.envelope import Rejected, id_without_address
 from tasks.errors import DestinationRejected, DestinationUnavailable
 from tasks.ledger import Ledger
+from tasks.messages import Call
 from tasks.routing import Routes
 
 COVER = Cover(load({"PSEUDONYM_KEY": "the key"}))
@@ -149,3 +154,25 @@ def test_those_that_wait(bench: Bench) -> None:
     assert ids() == ["e2", "e1", "e3"]
     assert ids(source="billing") == ids(state="retrying") == ["e1"]
     assert ids(state="running") == []
+
+
+@pytest.mark.parametrize("id_", ["invoice-1", "glob[*]?\\", "x" * 190, f"for-{EMAIL}"])
+def test_bug_a_refused_call_was_not_found_by_its_own_id(bench: Bench, id_: str) -> None:
+    """Its dead letter has an id of its own, so that the mended call may have this one; both are told."""
+    now = datetime.now(UTC)
+    for tag in (5, 6):
+        call = Call("users.tag", f"t-{tag}", [], {"tag": tag, "email": EMAIL, "event_id": id_})
+        (bad,) = published(call, None, now).events
+        assert isinstance(bad, Rejected)
+        bench.ledger.reject([bad])
+    accept(bench.ledger, f"{id_}-other")
+    known_as = id_without_address(id_)
+
+    found = refused(bench.ledger, known_as)
+    assert len(found) == 2
+    for each in found:
+        assert shown(bench.ledger, each)["state"] == "dead"
+        assert DeadLetters(bench.ledger).get(f"{each}:-") is not None
+    assert refused(bench.ledger, "invoice") == refused(bench.ledger, "*") == []
+    told_ = {**shown(bench.ledger, found[0]), "invalid": [f"{found[0]}:-"]}
+    assert f"invalid   was refused under this id: event-router dead show {found[0]}:-\n" in text(told_)

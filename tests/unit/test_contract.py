@@ -419,7 +419,8 @@ def test_bug_control_characters_stood_in_ids_and_names(text: str) -> None:
     """They break the lines that people read; a task's id, which Celery's clients choose, is hashed."""
     for name in ("event_id", "id", "type", "name"):
         found = wrong(called("events.publish", **{**EVENT, name: text}))
-        assert found.error == f"{name}: Must not hold control characters."
+        assert found.error.startswith(f"{name}: Must not ")
+        assert found.error.endswith("hold control characters.")
     assert wrong(called("users.tag", **TAG, event_id=text)).error.startswith("event_id: ")
     assert wrong(called("users.tag", **TAG, headers={"event_id": text})).error.startswith("header event_id: ")
     assert wrong(called("events.publish", [EVENT][0], publisher=text)).error.startswith("publisher: ")

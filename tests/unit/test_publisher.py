@@ -1,12 +1,17 @@
 """publisher.py: its methods are the contract's, and what they send the contract takes."""
 
+import contextlib
 import inspect
 import typing
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from builders import EMAIL
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_contract import GOOD
 
 from publisher import Options, Publisher
@@ -23,7 +28,12 @@ class Fake:
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
 
+    def producer_or_acquire(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext()
+
     def send_task(self, task: str, **options: Any) -> str:
+        assert options.pop("producer") is not None
+        assert options.pop("serializer") == "json"
         self.sent.append((task, options))
         return "result"
 
@@ -123,6 +133,9 @@ def test_little_is_sent_where_little_is_given(publisher: Publisher, fake: Fake) 
         ("tag", {"tag": 5, "email": EMAIL}, "users.tag: tag: must be a text"),
         ("tag", {"tag": "vip", "email": EMAIL, "via": "post"}, "users.tag: via: must be ingest or api"),
         ("tag", {"tag": "vip"}, "users.tag: needs email, or userId, or segmentAnonymousId"),
+        ("track", {"event": "a", "userId": "1", "page": {}}, "events.track: page: needs type too"),
+        ("segment", {"type": "track", "userId": "1"}, "events.segment: type: needs event too"),
+        ("forward", {"name": "a", "user": {"name": "x"}}, "events.forward: user: needs email, or userId"),
         ("alias", {"userId": "1"}, "users.alias: needs userId with previousUserId, or userId with previousEmail, or "),
         ("identify", {"email": EMAIL, "user": "x"}, "users.identify: user: must be a mapping"),
         ("archive", {"email": EMAIL, "erase": "yes"}, "users.archive: erase: must be True or False"),
@@ -131,7 +144,7 @@ def test_little_is_sent_where_little_is_given(publisher: Publisher, fake: Fake) 
         (
             "tag",
             {"tag": "vip", "email": EMAIL, "event_id": "x" * 201},
-            "event_id: must be a text of 1 to 200 characters",
+            "users.tag: event_id: must be a text of 1 to 200 characters",
         ),
         ("tag", {"tag": "vip", "email": EMAIL, "occurred_at": "soon"}, "occurred_at: must be a time in ISO 8601"),
         ("tag", {"tag": "vip", "email": EMAIL, "occurred_at": "2026-01-02T03:04:05"}, "occurred_at: must have a zone"),
@@ -151,6 +164,93 @@ def test_what_is_wrong_is_told_before_it_is_sent(
 def test_a_slip_in_a_name_is_told(publisher: Publisher) -> None:
     with pytest.raises(ValueError, match="reply_to: is no option"):
         publisher.tag(tag="vip", email=EMAIL, reply_to=True)  # type: ignore[call-arg]
+
+
+NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001
+PUBLISH: dict[str, Any] = {"event": {}, "type": "a"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"personal": "shoeSize"}, "personal: must be a list"),
+        ({"personal": [5]}, "personal[0]: must be a text"),
+        ({"reply": "no"}, "reply: must be True or False"),
+        ({"subject": 5}, "subject: must be a text"),
+        ({"subject": ""}, "subject: must be a text of 1 to 500 characters"),
+        ({"correlation": "abc"}, "correlation: must be a list"),
+        ({"person": {"mail": EMAIL}}, "person.mail: is no key of it; there are: email, phone, userId"),
+        ({"person": {EMAIL: "x"}}, "person.…: is no key of it; there are: email, phone, userId"),
+        ({"person": {}}, "person: must not be empty"),
+        ({"person": {"email": None}}, "person.email: must be a text"),
+        ({"type": "x" * 101}, "type: must be a text of 1 to 100 characters"),
+        ({"type": "two\nlines"}, "type: Must not hold control characters."),
+        ({"format": "Big"}, "format: Only a-z, 0-9, _ and -, at most 64."),
+        ({"event_id": "quarantine:1"}, "event_id: Must not begin with quarantine: nor hold control characters."),
+        ({"event_id": "half \ud800"}, "event_id: must be text that UTF-8 can carry"),
+        ({"event": {"n": float("nan")}}, "event.n: must be a finite number"),
+        ({"event": {"a": [{1, 2}]}}, "event.a[0]: holds something that JSON has no word for (set)"),
+        ({"event": {EMAIL: b"x"}}, "event.…: holds something that JSON has no word for (bytes)"),
+        ({"event": {5: 1}}, "event: has a key that is no text"),
+        ({"event": {"x": "y" * 800_000}}, "makes a message of more than 1048576 bytes"),
+        ({"event": {"at": NAIVE}}, "event.at: must have a zone"),
+        ({"occurred_at": 5}, "occurred_at: must be a time in ISO 8601"),
+        ({"occurred_at": NAIVE}, "occurred_at: must have a zone"),
+        ({"eta": NAIVE}, "eta: must have a zone"),
+        ({"eta": "soon"}, "eta: must be a time"),
+        ({"expires": NAIVE}, "expires: must have a zone"),
+        ({"expires": "5"}, "expires: must be a number of seconds or a time"),
+        ({"countdown": "5"}, "countdown: must be a number of seconds"),
+        ({"countdown": float("inf")}, "countdown: must be a number of seconds"),
+        ({"priority": 10}, "priority: must be a whole number from 0 to 9"),
+        ({"task_id": 5}, "task_id: must be a text"),
+    ],
+)
+def test_bug_much_was_sent_that_the_router_refuses(
+    given: dict[str, Any], told: str, publisher: Publisher, fake: Fake
+) -> None:
+    """Or meant something else there, or ended in another error than the page promises."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        publisher.publish(**{**PUBLISH, **given})
+    assert str(caught.value).removeprefix("events.publish: ") == told
+    assert type(caught.value) is ValueError
+    assert fake.sent == []
+
+
+def test_bug_what_json_has_no_word_for_is_sent_as_text(publisher: Publisher, fake: Fake) -> None:
+    """As the router reads it from others, too."""
+    at = datetime(2026, 1, 2, 4, tzinfo=timezone(timedelta(hours=1)))
+    event = {"total": Decimal("12.50"), "at": at, "day": at.date(), "key": UUID(int=17), "some": (1, None)}
+    publisher.publish(event, type="paid", event_id=typing.cast("Any", UUID(int=17)), priority=3, expires=60.0)
+
+    ((_, options),) = fake.sent
+    key = "00000000-0000-0000-0000-000000000011"
+    assert options["kwargs"]["event"] == {
+        "total": "12.50", "at": "2026-01-02T03:00:00.000Z", "day": "2026-01-02", "key": key, "some": [1, None],
+    }  # fmt: skip
+    assert (options["kwargs"]["event_id"], options["priority"], options["expires"]) == (key, 3, 60.0)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "text", EMAIL, "a\nb", "track"])
+DEEPER = VALUES | st.lists(VALUES, max_size=2) | st.dictionaries(st.sampled_from(["email", "userId", "x"]), VALUES)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_what_is_sent_whatever_it_is_the_contract_takes(data: st.DataObject) -> None:
+    """Everything else is a ValueError."""
+    fake = Fake()
+    task = data.draw(st.sampled_from(sorted(TASKS)))
+    names = [name for name in parameters(task) if name not in {"self", "options"}]
+    arguments = {**GOOD[task], **data.draw(st.dictionaries(st.sampled_from([*names, *Options.__annotations__]), DEEPER))}
+    try:
+        getattr(Publisher(typing.cast("Any", fake), "billing"), METHODS[task])(**arguments)
+    except ValueError:
+        assert fake.sent == []
+        return
+    ((_, options),) = fake.sent
+    (event,) = published(Call(task, "t-1", [], options["kwargs"]), None, datetime.now(UTC)).events
+    assert isinstance(event, Envelope), (event, arguments)
 
 
 @pytest.mark.parametrize("name", ["", "Big Corp", "x" * 65])
