@@ -66,24 +66,26 @@ def _json(place: str, value: Any, depth: int = 0) -> Any:
     """A value as JSON has it: times, decimals and UUIDs are texts. Raises ValueError, which names the place."""
     if depth > _MOST_DEPTH:
         raise ValueError(f"{place}: is nested too deeply")
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{place}: must be a finite number")
-        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError(f"{place}: has a key that is no text")
+        return {key: _json(_below(place, key), item, depth + 1) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview)):
+        return [_json(f"{place}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+    return _scalar(place, value)
+
+
+def _scalar(place: str, value: Any) -> Any:
     if isinstance(value, datetime):
         return _utc(place, value)
     if isinstance(value, (date, time)):
         return value.isoformat()
     if isinstance(value, (Decimal, UUID)):
         return str(value)
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError(f"{place}: has a key that is no text")
-        return {key: _json(_below(place, key), item, depth + 1) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray, memoryview)):
-        return [_json(f"{place}[{index}]", item, depth + 1) for index, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place}: must be a finite number")
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
     raise ValueError(f"{place}: holds something that JSON has no word for ({type(value).__name__})")
 
 
@@ -182,9 +184,8 @@ def _check(task: str, arguments: dict[str, Any]) -> None:
     """Raises ValueError, which names the fields and never their values."""
     schema = _TASKS[task]
     problems = list(_wrong({**schema, "properties": {**_COMMON, **schema["properties"]}}, arguments))
-    for name in ("event_id", "publisher", "subject"):
-        if _is_no_utf8(arguments.get(name)):
-            problems.append(f"{name}: must be text that UTF-8 can carry")
+    shown = [name for name in ("event_id", "subject") if _is_no_utf8(arguments.get(name))]
+    problems += [f"{name}: must be text that UTF-8 can carry" for name in shown]
     if not problems and len(json.dumps(arguments)) * 4 // 3 + _MOST_BYTES // 256 > _MOST_BYTES:
         problems.append(f"makes a message of more than {_MOST_BYTES} bytes")
     if problems:
@@ -220,7 +221,8 @@ def _common(options: Options) -> dict[str, Any]:
 
 def _of_celery(options: Options) -> dict[str, Any]:
     """Those options that Celery takes, checked: it would fail elsewhere, or read a time without a zone as UTC."""
-    found = {name: value for name, value in options.items() if name in _OF_CELERY and value is not None}
+    given: dict[str, Any] = dict(options)
+    found = {name: value for name, value in given.items() if name in _OF_CELERY and value is not None}
     for name, value in found.items():
         if name in {"eta", "expires"} and isinstance(value, datetime):
             _utc(name, value)

@@ -16,7 +16,7 @@ from cli.incoming_events import values
 from config.celery_settings import QUEUE
 from config.settings import Settings, load
 from tasks import contract, publishers, routing
-from tasks.envelope import Envelope
+from tasks.envelope import Envelope, without_addresses
 from tasks.errors import QueueUnavailable
 from tasks.ledger import connect, ledger_of
 from tasks.messages import Call, Unusable, checked
@@ -36,6 +36,7 @@ class _Found:
     argument: Any
     events: Sequence[Envelope]
     error: str | None
+    ignored: Sequence[str] = ()  #: keys that events have and that mean nothing to the router
 
 
 @click.command()
@@ -105,7 +106,8 @@ def _found(
         return _Found(number, task_id, value, (), str(unusable))
     errors = [each.error for each in events if not isinstance(each, Envelope)]
     good = [each for each in events if isinstance(each, Envelope)]
-    return _Found(number, task_id, value, good, "; ".join(errors) if errors else None)
+    ignored = contract.ignored(value) if task == PUBLISH_TASK else ()
+    return _Found(number, task_id, value, good, "; ".join(errors) if errors else None, ignored)
 
 
 def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[str, str], prefix: str) -> None:
@@ -129,6 +131,10 @@ def _lines(found: _Found, routes: routing.Routes | None, *, as_json: bool) -> It
     if found.error is not None:
         wrong = {"number": found.number, "error": found.error}
         yield json.dumps(wrong) if as_json else f"{found.number}: wrong: {found.error}"
+    if routes is not None and found.ignored:
+        keys = [without_addresses(key) for key in found.ignored]
+        ignored = {"number": found.number, "ignored": keys}
+        yield json.dumps(ignored) if as_json else f"{found.number}: ignored: {', '.join(keys)}"
     for event in found.events:
         ways = None if routes is None else [route.name for route in routes.match(event)]
         told = {"number": found.number, "id": event.id, "source": event.source}

@@ -83,6 +83,13 @@ def publisher_of(call: Call) -> str | None:
     return by_name or by_header
 
 
+def ignored(argument: Mapping[str, Any]) -> Sequence[str]:
+    """The keys of an `events.publish` argument's events that are none of ours, and so are dropped."""
+    events = argument.get("events") if isinstance(argument.get("events"), list | dict) else argument
+    found = [event for event in (events if isinstance(events, list) else [events]) if isinstance(event, dict)]
+    return sorted({key for event in found for key in event if key in arguments.unknown(event)})
+
+
 def published(call: Call, publisher: str | None, now: datetime, reserved: Container[str] = frozenset()) -> Published:
     """A call of one of TASKS → its events, in their order.
 

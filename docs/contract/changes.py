@@ -1,8 +1,9 @@
 """Tells changes of the contract that break a publisher from those that break nobody.
 
-v1/released.json is the contract as publishers have it. What they send by it must stay valid for as long as version 1 is
-read: `breaking` names each change by which it might not. `python docs/contract/changes.py` releases what has been added
-since, and refuses what breaks.
+v1/released.json is the contract as publishers have it: each task's schema, and what is asked of a whole call. What they
+send by it must stay valid for as long as version 1 is read: `breaking` names each change by which it might not.
+`python docs/contract/changes.py` releases what has been added since, and refuses what breaks. v1/calls.json are calls
+that must be taken for ever, whatever a schema says; add to it by hand what is new.
 """
 
 import json
@@ -48,6 +49,10 @@ def _properties(place: str, old: dict[str, Any], new: dict[str, Any]) -> Iterato
             yield f"{place}.{name}: the argument is gone"
         else:
             yield from _schema(f"{place}.{name}", was[name], now[name])
+    others = old.get("additionalProperties", True)
+    for name in sorted(now.keys() - was.keys()) if others is not False else ():
+        if any(_schema("", others if isinstance(others, dict) else {}, now[name])):
+            yield f"{place}.{name}: could hold anything until now"
     for name in sorted(set(new.get("required", ())) - set(old.get("required", ()))):
         yield f"{place}.{name}: is required now"
     yield from _additional(place, old.get("additionalProperties", True), new.get("additionalProperties", True))
@@ -108,6 +113,7 @@ _RULES: dict[str, Callable[[str, Any, Any], Iterator[str]]] = {
     "type": _type,
     "enum": _enum,
     "items": _items,
+    "propertyNames": _items,
     "anyOf": _alternatives,
     "x-positions": _positions,
     **dict.fromkeys(_LIMITS, _limit),
@@ -121,7 +127,7 @@ def released() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    current = runpy.run_path(str(HERE / "generate.py"))["schemas"]()
+    current = runpy.run_path(str(HERE / "generate.py"))["contract"]()
     problems = breaking(released(), current) if RELEASED.exists() else []
     if problems:
         sys.exit("\n".join([*problems, "", ADVICE]))

@@ -251,12 +251,18 @@ def _message(task: str) -> dict[str, Any]:
 
 
 def _ways(task: str) -> Iterator[dict[str, Any]]:
-    """How the arguments may be given. Of those in several parts each part is described; the router sees to the whole."""
+    """How arguments may be given. Of those in several parts each part is described; the router sees to the whole."""
     arguments, nothing = {"$ref": f"#/components/schemas/{task}"}, {"type": "object", "maxProperties": 0}
     names = {"type": "object", "propertyNames": {"enum": list(SCHEMAS[task].fields)}}
     values: dict[str, Any] = {"type": "array", "minItems": 1}
-    by_name = {"allOf": [arguments, names]} if task == PUBLISH_TASK else arguments
-    yield _way("by name", {"type": "array", "maxItems": 0}, by_name)
+    if task == PUBLISH_TASK:
+        # An empty list, or null, beside an event that is given by name is no other event.
+        known = {"enum": ["events", *SCHEMAS[task].fields]}
+        none = {"properties": {"events": {"enum": [None, []]}}, "propertyNames": known}
+        nobody = {"type": "array", "items": {"type": "array", "maxItems": 0}}
+        yield _way("by name", nobody, {"allOf": [arguments, none]})
+    else:
+        yield _way("by name", {"type": "array", "maxItems": 0}, arguments)
     yield _way("in one object", {**values, "items": arguments, "maxItems": 1}, nothing)
     if task != PUBLISH_TASK:
         yield _way("by position, in the order of x-positions, or in one object; the rest by name", values, names)
@@ -278,8 +284,13 @@ def _way(title: str, args: dict[str, Any], named: dict[str, Any]) -> dict[str, A
     return {"title": title, "items": [args, named, {"$ref": "#/components/schemas/Options"}]}
 
 
-def frame() -> dict[str, Any]:
-    """What is asked of a whole call, for released.json: its headers, and how much there may be of it."""
+def contract() -> dict[str, dict[str, Any]]:
+    """All that changes.py compares: the schemas, and what is asked of a whole call."""
+    return {**schemas(), "a call": _frame()}
+
+
+def _frame() -> dict[str, Any]:
+    """A call's headers, and how much there may be of it."""
     return {
         "type": "object",
         "properties": {
@@ -387,7 +398,8 @@ def _as_text(name: str, value: dict[str, Any]) -> str:
         for key, each in value.items()
     ]
     text = "{\n" + ",\n".join(rows) + "\n}"
-    assert json.loads(text) == value, "a line was broken within a text"
+    if json.loads(text) != value:
+        raise ValueError(f"{name}: a line was broken within a text")
     return f'{name}: Final[dict[str, Any]] = json.loads(r"""{text}""")'
 
 

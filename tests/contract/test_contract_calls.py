@@ -4,7 +4,9 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 import redis
@@ -16,7 +18,7 @@ from config.celery_settings import QUEUE
 from publisher import Publisher
 from tasks.contract import Published, published
 from tasks.envelope import Envelope, Rejected
-from tasks.messages import Call, call_of, checked
+from tasks.messages import Call, Unusable, call_of, checked
 
 TAG = {"tag": "vip", "email": EMAIL}
 EVENT = {"type": "invoice-paid", "event": {"total": 12.5}}
@@ -155,6 +157,35 @@ def test_our_own_publisher(server: redis_server.Server, client: Any) -> None:
     assert (found.source, call.due_at is not None, call.headers["ignore_result"]) == ("billing", True, True)
     event = event_of(client, "shop:events")
     assert (event.source, event.type, event.event, event.subject) == ("shop", "paid", {"total": 1}, None)
+
+
+def test_bug_a_teams_own_settings_made_messages_unreadable(server: redis_server.Server, client: Any) -> None:
+    """Its application compresses, and pickles, what is its own."""
+    team = Celery(broker=server.url, set_as_current=False)
+    team.conf.task_serializer, team.conf.task_compression = "pickle", "gzip"
+    Publisher(team, "billing").tag(tag="vip", email=EMAIL)
+    assert event_of(client).event == TAG
+
+    team.send_task("users.tag", kwargs=TAG, queue=QUEUE, serializer="json")
+    with pytest.raises(Unusable, match="publish without task_compression"):
+        checked(client.rpop(QUEUE))
+    team.close()
+
+
+def test_bug_stock_celerys_types_are_texts(celery: Celery, client: Any) -> None:
+    """As kombu writes them, in arguments and in headers; the same as where Celery reads the message."""
+    event = {"total": Decimal("12.50"), "at": datetime(2026, 1, 2, 3, tzinfo=UTC), "key": UUID(int=17), "b": b"x"}
+    celery.send_task("events.publish", kwargs={"type": "paid", "event": event}, headers={"event_id": UUID(int=17)})
+    raw = client.rpop(QUEUE)
+    (found,) = published(call_of(checked(raw)), None, datetime.now(UTC)).events
+
+    assert isinstance(found, Envelope)
+    key = str(UUID(int=17))
+    assert found.event == {"total": "12.50", "at": "2026-01-02T03:00:00Z", "key": key, "b": "x"}
+    by_celery = Call("events.publish", "t", [], {"type": "paid", "event": event})
+    (other,) = published(by_celery, None, datetime.now(UTC)).events
+    assert isinstance(other, Envelope)
+    assert other.event == found.event
 
 
 def plain(message: dict[str, Any], body: Any) -> dict[str, Any]:

@@ -178,6 +178,19 @@ def test_the_command_sends_nothing_when_something_is_wrong(router: Router, tmp_p
     assert router.connection.ledger.client.llen("events") == 0
 
 
+def test_the_command_says_what_it_ignores(router: Router, tmp_path: Path) -> None:
+    """All events in one object; a slip among an event's keys is told by the dry run, one beside them is wrong."""
+    path = tmp_path / "some.json"
+    path.write_text('{"events": [{"type": "a", "event": {}, "event_di": "x"}, {"type": "b", "event": {}}]}')
+    told = router.command("publish", str(path), "--publisher", "script", "--dry-run", "--json")
+    assert json.loads(told.splitlines()[0]) == {"number": 0, "ignored": ["event_di"]}
+    assert len(told.splitlines()) == 3
+
+    path.write_text('{"events": [{"type": "a", "event": {}}], "event_di": "x"}')
+    told = router.command("publish", str(path), "--json", status=1)
+    assert json.loads(told)["error"] == "event_di: No such argument; the nearest is event_id."
+
+
 def test_all_of_it_adds_up(router: Router) -> None:
     router.assert_equation()
 

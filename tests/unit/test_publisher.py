@@ -242,7 +242,10 @@ def test_what_is_sent_whatever_it_is_the_contract_takes(data: st.DataObject) -> 
     fake = Fake()
     task = data.draw(st.sampled_from(sorted(TASKS)))
     names = [name for name in parameters(task) if name not in {"self", "options"}]
-    arguments = {**GOOD[task], **data.draw(st.dictionaries(st.sampled_from([*names, *Options.__annotations__]), DEEPER))}
+    arguments = {
+        **GOOD[task],
+        **data.draw(st.dictionaries(st.sampled_from([*names, *Options.__annotations__]), DEEPER)),
+    }
     try:
         getattr(Publisher(typing.cast("Any", fake), "billing"), METHODS[task])(**arguments)
     except ValueError:
