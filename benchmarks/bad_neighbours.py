@@ -17,16 +17,18 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-from benchmarks.order import reached
-from benchmarks.published import ROUTES
-from cli import redis_server
-from config.celery_settings import QUEUE
-from tasks.ledger import NO_ROUTE
-from tasks.queue import PUBLISH_TASK, redis_message
-from tasks.verify import verify
-from torture.parts import Parts, wait
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent)]
 
-HERE = Path(__file__).parent
+from benchmarks.order import reached  # noqa: E402
+from benchmarks.published import ROUTES  # noqa: E402
+from cli import redis_server  # noqa: E402
+from config.celery_settings import QUEUE  # noqa: E402
+from tasks.ledger import NO_ROUTE  # noqa: E402
+from tasks.queue import PUBLISH_TASK, redis_message  # noqa: E402
+from tasks.verify import verify  # noqa: E402
+from torture.parts import Parts, wait  # noqa: E402
+
 VECTORS = HERE.parent / "tests/vectors/malformed_messages.json"
 PUBLISHER = "billing"
 

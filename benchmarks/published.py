@@ -16,14 +16,15 @@ from pathlib import Path
 
 import requests
 
-from benchmarks.order import ROUTES, events, reached, waiting
-from cli import redis_server
-from config.celery_settings import QUEUE
-from tasks.envelope import Envelope
-from tasks.queue import PUBLISH_TASK, redis_message
-from torture.parts import Parts, wait
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent)]
 
-HERE = Path(__file__).parent
+from benchmarks.order import ROUTES, events, reached, waiting  # noqa: E402
+from cli import redis_server  # noqa: E402
+from config.celery_settings import QUEUE  # noqa: E402
+from tasks.envelope import Envelope  # noqa: E402
+from tasks.queue import PUBLISH_TASK, redis_message  # noqa: E402
+from torture.parts import Parts, wait  # noqa: E402
 
 
 def post(parts: Parts, made: list[Envelope]) -> None:
