@@ -103,10 +103,16 @@ def test_published_while_workers_are_killed(router: Router) -> None:
 def test_with_the_door_off_celery_takes_what_is_published(make_router: Callable[..., Router], routes: str) -> None:
     """Stock transport, stock consumer: web and worker go on, with Celery's promises."""
     router = make_router(ROUTES_FILE=routes, HARDENED_DOOR="off")
-    router.start_all()
-    publisher(router).send_task("events.publish", [event(1)])
+    router.start_sandbox()
+    router.start_web()
+    publisher(router).send_task("events.publish", [event(2)], expires=0.3)
+    time.sleep(0.5)
+    router.start_worker()
+    publisher(router).send_task("events.publish", [event(1)], priority=5)
     ids = router.post_many(numbered(20))
     wait(lambda: router.connection.ledger.event("p-1") is not None, 10, "it is accepted")
     assert {each.state for each in router.settled([*ids, "p-1"], 20)} == {"delivered"}
+    router.settled(["p-2"], 10)
+    assert [letter.reason for letter in router.connection.letters.find()] == ["expired"]
     wait(lambda: router.connection.ledger.client.zcard("router:workers") == 1, 10, "its heart beats")
     router.assert_equation()
