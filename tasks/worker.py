@@ -105,7 +105,7 @@ def build(environ: Mapping[str, str]) -> Celery:
     lifecycle.tell(app, telling)
     unread = [each.name for each in known_publishers.known.values() if each.prefix and not settings.has_door]
     if unread:
-        log.warning("publishers.unread", publishers=unread, why="only the door over the ledger's Redis reads their lists")
+        log.warning("publishers.unread", publishers=unread, why="only the door in the ledger's Redis reads lists")
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())

@@ -35,7 +35,7 @@ def take(ledger: Ledger, *publishers: Publisher, sources: Sequence[str] = ()) ->
     """All that lies there."""
     known = Publishers({each.name: each for each in publishers}, frozenset(sources))
     door = Door(ledger, known, "w1", 4, result_ttl_s=60, max_waiting=10_000)
-    while door.take():
+    while door.take() == "found":
         """Until nothing is left."""
 
 
