@@ -7,27 +7,21 @@ One worker at a time keeps the door, because the order of a list is the order of
 
 import dataclasses
 import itertools
-import json
 import time
-import traceback
 import uuid
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha1
-from typing import Any, Final
+from typing import Final
 
 import redis
 import structlog
 
 from config.celery_settings import QUEUE
-from tasks import contract
-from tasks.contract import TASKS, Published
-from tasks.dead_letter import MESSAGES
-from tasks.envelope import Envelope, Rejected
-from tasks.ledger import Ledger, described, placed
-from tasks.messages import MOST_BYTES, Call, Unusable, call_of, checked, shown_task
-from tasks.publishers import STEPS, Publishers
-from tasks.queue import ALIVE_TASK, ROUTE_TASK, redis_message
+from tasks.ledger import Ledger
+from tasks.messages import MOST_BYTES, Call
+from tasks.published import Item, Reader, kept
+from tasks.publishers import STEPS
+from tasks.queue import redis_message
 
 log: Final = structlog.get_logger("tasks.door")
 
@@ -45,18 +39,12 @@ _WAIT_S: Final = 0.1
 _AFTER_FAILURE_S: Final = 0.5
 #: What to wait for is not told: somebody else's end, or what waits to be worked on.
 _PAUSES_S: Final = {"other": 0.5, "full": 0.2}
-#: Bytes of the events of one call: what is said once for all of them, each has.
-_MOST_OF_A_CALL: Final = 4 * 1024 * 1024
-_MOST_NAMES: Final = 1000
 _TRIES: Final = "router:door:tries"
-#: Looks without an end after which messages are taken one by one, and after which the one is to blame.
+#: Looks without an end after which messages are taken one by one.
 _CAREFUL_FROM: Final = 3
-_POISON_FROM: Final = 6
 #: After as many looks, one of the lists is the first of all.
 _TURNS: Final = 8
 
-#: What the script takes for one thing that it has to keep.
-Item = Sequence[Any]
 #: Whom to tell of what became a dead letter at the door: id, name, reason.
 Tell = Callable[[str, str, str], None]
 
@@ -70,14 +58,11 @@ class Door:
     """Takes what is published. `name` is this worker's; `threads` that work on what was taken."""
 
     ledger: Ledger
-    publishers: Publishers
+    reader: Reader
     name: str
     threads: int
-    result_ttl_s: int
     max_waiting: int
-    others: Container[str] = ()  #: tasks beside the contract's that a team has given its workers; Celery runs them
     tell: Tell = _nobody
-    names: set[str] = dataclasses.field(default_factory=set)  #: publishers that were heard of
     turns: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
     def turn(self) -> None:
@@ -103,11 +88,11 @@ class Door:
         large = str(uuid.uuid4())
         outcome, *found = self.ledger.run("peek", self.name, *limits, large, *lists)
         if outcome == b"large":
-            self._say(_kept(b"", "invalid", "", "message", None, large))
+            self._say(kept(b"", "invalid", "", "message", None, large))
         if outcome == b"found":
             queue, tries, raw = found
             try:
-                items = [item for each in raw for item in self._items(each, lists[queue.decode()], tries)]
+                items = [item for each in raw for item in self.reader.items(each, lists[queue.decode()], tries)]
                 self._publish(queue, raw, items)
             except (redis.ConnectionError, redis.TimeoutError):
                 # Nobody died of what is in the list.
@@ -118,7 +103,7 @@ class Door:
     def accept(self, call: Call) -> None:
         """Take one call that Celery took off its queue. Returns when it is in the ledger, however long that takes."""
         raw = redis_message(call.task, call.args, call.kwargs, task_id=call.id, shadow=None, argsrepr="(…)")
-        items = list(self._of_call(call, None, raw))
+        items = list(self.reader.of_call(call, None, raw))
         while True:
             try:
                 return self._publish(QUEUE, (), items)
@@ -132,7 +117,7 @@ class Door:
 
         Now and then a list is the first of all, each in its turn: nothing waits for ever behind what is more urgent.
         """
-        owners = list(self.publishers.lists().items())
+        owners = list(self.reader.publishers.lists().items())
         first = turn % len(owners)
         lists = [(f"{queue}{step}", owner) for step in STEPS for queue, owner in owners[first:] + owners[:first]]
         if turn % _TURNS == _TURNS - 1:
@@ -181,103 +166,6 @@ class Door:
                 log.warning("message.quarantined", reason=reason, task=label, source=source)
                 self.tell(id_, f"{source} · {label}", reason)
 
-    def _items(self, raw: bytes, owner: str | None, tries: int) -> Iterator[Item]:
-        if tries >= _POISON_FROM:
-            yield _kept(raw, "poison", f"{tries - 1} looks at it came to no end", "message", owner)
-            return
-        try:
-            call = call_of(checked(raw))
-        except Unusable as unusable:
-            yield _kept(raw, unusable.reason, str(unusable), "message", owner)
-            return
-        yield from self._of_call(call, owner, raw)
-
-    def _of_call(self, call: Call, owner: str | None, raw: bytes) -> Iterator[Item]:
-        if call.task == ROUTE_TASK:
-            yield "ticket", redis_message(ROUTE_TASK, call.args, shadow=None, argsrepr="(…)")
-            return
-        if call.task == ALIVE_TASK:
-            return  # a heartbeat; there are younger ones
-        if call.task not in TASKS and call.task in self.others and not call.task.startswith("celery."):
-            yield "ticket", raw
-            return
-        label = shown_task(call.task)
-        claimed = contract.publisher_of(call)
-        source = owner or (claimed if claimed not in self.publishers.reserved else None)
-        if call.task not in TASKS:
-            near = contract.nearest(call.task)
-            hint = f"; did you mean {near}?" if near else ""
-            yield from self._unusable(
-                call, _kept(raw, "unknown_task", f"there is no task {label!r}{hint}", label, source)
-            )
-            return
-        try:
-            _check(call)
-            found = contract.published(call, owner, datetime.now(UTC), self.publishers.reserved)
-            self._check_name(found.source)
-            yield from self._of_events(call, found)
-        except Unusable as unusable:
-            yield from self._unusable(call, _kept(raw, unusable.reason, str(unusable), label, source))
-        except Exception as error:
-            # Ours, and no reason to read the message again and again.
-            log.exception("message.failed", task=label)
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{type(error).__name__} at {place.filename}:{place.lineno}"
-            yield from self._unusable(call, _kept(raw, "bug", where, label, source))
-
-    def _unusable(self, call: Call, kept: Item) -> Iterator[Item]:
-        """A call that becomes no event, and the answer, where its publisher waits for one."""
-        if True in (call.headers.get("reply"), call.kwargs.get("reply")):
-            _, _, _, reason, error, _, _ = kept
-            yield "reply", call.id, 1, self.result_ttl_s
-            yield "answer", call.id, f"{reason}: {error}"
-        yield kept
-
-    def _check_name(self, source: str) -> None:
-        """Raises Unusable for one name too many: each has rows of its own in every report."""
-        if source in self.names or source in self.publishers.known:
-            return
-        if len(self.names) >= _MOST_NAMES:
-            raise Unusable("invalid", f"publisher: {_MOST_NAMES} names are in use; name it in publishers.yaml")
-        self.names.update(name for kind, name in self.ledger.counts() if kind == "source")
-        self.names.add(source)
-
-    def _of_events(self, call: Call, found: Published) -> Iterator[Item]:
-        task = call.id if found.reply else ""
-        size = sum(len(each.encoded) for each in found.events if isinstance(each, Envelope))
-        if size > _MOST_OF_A_CALL:
-            raise Unusable("invalid", f"the events of one call are larger than {_MOST_OF_A_CALL} bytes together")
-        ids = {(each if isinstance(each, Envelope) else each.envelope).id for each in found.events}
-        items: list[Item] = [("reply", task, len(ids), self.result_ttl_s)] if task else []
-        due = str(int(call.due_at.timestamp() * 1_000_000)) if call.due_at else ""
-        items += [
-            self._event(each, due, task) if isinstance(each, Envelope) else _dead(each, call.task, task)
-            for each in found.events
-        ]
-        yield from items
-
-    def _event(self, envelope: Envelope, due: str, task: str) -> Item:
-        subject, said, keys = placed(envelope)
-        publisher = self.publishers.known.get(envelope.source)
-        quota = ("", "")
-        if publisher is not None and publisher.per_second:
-            quota = (str(int(1_000_000 / publisher.per_second)), str(publisher.burst))
-        head = ("event", envelope.source, *described(envelope), subject, said)
-        return (*head, task, due, *quota, len(keys), *keys)
-
-
-def _dead(rejected: Rejected, name: str, task: str) -> Item:
-    envelope, outcome = rejected.envelope, f"{rejected.reason}: {rejected.error}"
-    # By the task's name replays know that there is nothing to try again: it was never valid.
-    record = json.dumps({**json.loads(rejected.record), "task": name})
-    return "dead", envelope.source, *described(envelope), record, task, outcome
-
-
-def _check(call: Call) -> None:
-    """Raises Unusable for what is wrong whatever its arguments say."""
-    if call.wrong:
-        raise Unusable("invalid", call.wrong)
-
 
 def _shares(items: Sequence[Item]) -> list[list[Item]]:
     """As many as one call to Redis takes at a time, by number and by bytes."""
@@ -291,7 +179,3 @@ def _shares(items: Sequence[Item]) -> list[list[Item]]:
         shares[-1].append(item)
         room -= size
     return shares
-
-
-def _kept(raw: bytes, reason: str, error: str, label: str, source: str | None, id_: str = "") -> Item:
-    return "keep", id_ or str(uuid.uuid4()), raw, reason, error, label, source or MESSAGES

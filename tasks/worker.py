@@ -32,6 +32,7 @@ from tasks.measures import Measures
 from tasks.messages import Call, moment
 from tasks.metrics import Exporter, LedgerPart
 from tasks.metrics_page import Page, serve
+from tasks.published import Reader
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
@@ -86,15 +87,19 @@ def build(environ: Mapping[str, str]) -> Celery:
         tell=telling,
     )
     known_publishers = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
+    reader = Reader(
+        publishers=known_publishers,
+        result_ttl_s=settings.result_ttl_s,
+        counted=lambda: [name for kind, name in ledger.counts() if kind == "source"],
+        others=app.tasks,
+    )
     door = Door(
         ledger=ledger,
-        publishers=known_publishers,
+        reader=reader,
         name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
         threads=settings.worker_concurrency,
-        result_ttl_s=settings.result_ttl_s,
         # Who posts is not to be refused because others publish too much; their messages can wait where they are.
         max_waiting=max(1, settings.max_waiting // 2),
-        others=app.tasks,
         tell=telling.failed,
     )
     _register(app, deliverer, door, measures)

@@ -18,6 +18,7 @@ from tasks.door import Door
 from tasks.envelope import Envelope, Rejected, decode, load
 from tasks.ledger import Ledger, Result, connect
 from tasks.messages import MOST_BYTES, Call
+from tasks.published import Reader
 from tasks.publishers import Publisher, Publishers
 from tasks.queue import PUBLISH_TASK, redis_message
 from tasks.replay import plan
@@ -42,7 +43,7 @@ def ledger(server: redis_server.Server) -> Ledger:
 
 def door(ledger: Ledger, *publishers: Publisher, name: str = "w1", threads: int = 4, most: int = 10_000) -> Door:
     known = Publishers({each.name: each for each in publishers})
-    return Door(ledger, known, name, threads, result_ttl_s=60, max_waiting=most)
+    return Door(ledger, Reader(known, result_ttl_s=60), name, threads, max_waiting=most)
 
 
 def message(*args: Any, task: str = PUBLISH_TASK, headers: dict[str, Any] | None = None, **named: Any) -> bytes:
@@ -124,7 +125,7 @@ def test_two_who_looked_at_the_same_take_it_once(ledger: Ledger) -> None:
     push(ledger, message(envelope_data(id="a")), message(envelope_data(id="b")))
     slow = door(ledger, name="slow")
     _, _, raw = peek(ledger, "slow", most=1)
-    items = [item for each in raw for item in slow._items(each, None, 1)]
+    items = [item for each in raw for item in slow.reader.items(each, None, 1)]
     ledger.client.delete("router:door")
     assert door(ledger, name="quick").take() == "found"
 
@@ -142,7 +143,7 @@ def test_what_kills_its_readers_is_put_aside_and_its_neighbours_are_not(ledger: 
         queue, tries, raw = peek(ledger, "w1")
         if b"this one kills" in raw and tries < 6:
             continue  # the worker died
-        one._publish(queue, raw, [item for each in raw for item in one._items(each, None, tries)])
+        one._publish(queue, raw, [item for each in raw for item in one.reader.items(each, None, tries)])
 
     assert states(ledger, "a", "b") == ["accepted", "lined"]
     assert [reason for _, _, reason in letters(ledger)] == ["poison"]
@@ -325,7 +326,7 @@ def test_whoever_asks_is_told_what_became_of_it(ledger: Ledger) -> None:
     items = [envelope_data(id=id_, subject=None) for id_ in ("a", "b")]
     found = Published("encharge", [load(each) for each in items], reply=True)
     ledger.client.lpush("events", b"x")
-    one._publish("events", [b"x"], list(one._of_events(Call(PUBLISH_TASK, "t1", [], {}), found)))
+    one._publish("events", [b"x"], list(one.reader._of_events(Call(PUBLISH_TASK, "t1", [], {}), found)))
 
     for id_, state in (("a", "delivered"), ("b", "dead")):
         assert reply(ledger, "t1") is None
@@ -348,19 +349,20 @@ def test_who_publishes_the_same_again_is_told_what_became_of_it(ledger: Ledger) 
     one = door(ledger)
     all_of(one)
     found = Published("encharge", [load(envelope_data(id="a"))], reply=True)
-    one._publish("events", [], list(one._of_events(Call(PUBLISH_TASK, "t2", [], {}), found)))
+    one._publish("events", [], list(one.reader._of_events(Call(PUBLISH_TASK, "t2", [], {}), found)))
     assert reply(ledger, "t2") is None, "it is under way"
     (event,) = ledger.claim(["a"], "w")
     ledger.settle(event, [Result("r", "delivered", {})])
     assert reply(ledger, "t2")["result"] == {"a": "delivered"}
-    one._publish("events", [], list(one._of_events(Call(PUBLISH_TASK, "t8", [], {}), found)))
+    one._publish("events", [], list(one.reader._of_events(Call(PUBLISH_TASK, "t8", [], {}), found)))
     assert reply(ledger, "t8")["result"] == {"a": "delivered"}
 
 
 def test_what_is_wrong_is_an_answer(ledger: Ledger) -> None:
     bad = Rejected(load(envelope_data(id="a")), "tag: is missing")
     one = door(ledger)
-    one._publish("events", [], list(one._of_events(Call("users.tag", "t3", [], {}), Published("x", [bad], reply=True))))
+    found = Published("x", [bad], reply=True)
+    one._publish("events", [], list(one.reader._of_events(Call("users.tag", "t3", [], {}), found)))
     assert reply(ledger, "t3")["result"]["exc_message"] == ["a: invalid: tag: is missing"]
 
 
@@ -476,7 +478,7 @@ def test_bug_what_is_said_for_all_events_of_a_call_multiplied_it(ledger: Ledger)
 def test_bug_made_up_publishers_filled_every_report(ledger: Ledger) -> None:
     """A thousand names, and no more but those that the file names."""
     one = door(ledger, Publisher("billing"))
-    one.names.update(f"n{number}" for number in range(1000))
+    one.reader.names.update(f"n{number}" for number in range(1000))
     push(ledger, message(envelope_data(id="a", source="one-more")), message(envelope_data(id="b", source="billing")))
     all_of(one)
     assert [reason for _, _, reason in letters(ledger)] == ["invalid"]
