@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
         json.dumps(value)
     except TypeError:
         try:
-            return json.loads(json.dumps(value, default=_text))
+            return json.loads(json.dumps(value, default=text_of))
         except (ValueError, TypeError, RecursionError):
             return value
     except (ValueError, RecursionError):
@@ -80,7 +80,8 @@ _READ: Final[Mapping[str, Callable[[Any], str]]] = {
 }
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """The text for an object of Python's: what `json.dumps` takes as `default`. Raises TypeError for any other."""
     match value:
         case datetime():
             return _moment(value.isoformat())

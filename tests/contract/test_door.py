@@ -5,6 +5,7 @@ import random
 from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -284,6 +285,16 @@ def test_a_message_of_many_events_is_taken_in_shares(ledger: Ledger) -> None:
     all_of(door(ledger))
     assert ledger.counts()["source", "encharge"] == {"accepted": MOST_EVENTS, "waiting": MOST_EVENTS}
     assert ledger.client.llen("events") == 0
+
+
+def test_bug_celery_may_hand_over_pythons_objects(ledger: Ledger) -> None:
+    """It makes them of what kombu wrote."""
+    named = {"type": "paid", "event": {"total": Decimal("12.50"), "at": datetime(2026, 1, 2, tzinfo=UTC)}}
+    door(ledger).accept(Call(PUBLISH_TASK, "t1", [], named, {}))
+
+    event = ledger.event("t1")
+    assert event is not None
+    assert decode(event.envelope or b"").event == {"total": "12.50", "at": "2026-01-02T00:00:00Z"}
 
 
 def test_celery_may_hand_over_what_it_took(ledger: Ledger) -> None:
