@@ -83,6 +83,8 @@ def heard(event: Any) -> dict[str, Any] | None:
     (`task_send_sent_event`) of tasks of which nobody will ever say what became of them.
     """
     kind = event.get("type") if isinstance(event, dict) else None
+    if not isinstance(kind, str):
+        return None
     if kind in _OF_WORKERS:
         return dict(event)
     if kind not in _OF_TASKS or not isinstance(id_ := event.get("uuid"), str):
