@@ -137,6 +137,7 @@ def replay(
     if as_json:
         counts = [{"reason": r, "route": route, "type": t, "count": n} for (r, route, t), n in planned.counts.items()]
         told = {"planned": len(chosen), "counts": counts, "stale": planned.stale, "skipped": len(skipped)}
+        told["never"] = planned.never
         click.echo(json.dumps({**told, "replayed": done}))
         return
     click.echo(table(("reason", "route", "type", "count"), [(*key, count) for key, count in planned.counts.items()]))
@@ -144,6 +145,12 @@ def replay(
         fate = "they are skipped" if skipped else "leave them out with --stale skip"
         click.echo(f"\n{len(planned.stale)} would write old data over what was delivered since; {fate}:")
         click.echo("".join(f"  {id_}\n" for id_ in planned.stale[:_MOST_SHOWN]), nl=False)
+    if planned.never:
+        click.echo(
+            f"\n{len(planned.never)} were published and are not valid; they are not put back. Their publisher sends "
+            "them again, mended (event-router publish), and you discard these:"
+        )
+        click.echo("".join(f"  {id_}\n" for id_ in planned.never[:_MOST_SHOWN]), nl=False)
     click.echo(f"\n{done} put back" if yes else f"\n{len(chosen)} would be put back; do it with --yes")
 
 

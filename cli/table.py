@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     numeric = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(header))]
     lines = [
@@ -16,6 +16,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         for row in [list(header), ["-" * width for width in widths], *cells]
     ]
     return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """A text of somebody's, without what a terminal would obey: each control character is a question mark."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _is_number(cell: str) -> bool:

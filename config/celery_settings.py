@@ -70,8 +70,9 @@ def _redis_settings(settings: Settings) -> dict[str, Any]:
     if not settings.broker.startswith(("redis", "unix", *SCHEMES)):
         return {}
     options = {
-        # One list: priorities would make four of each queue and starve the lowest.
-        "priority_steps": [0],
+        # Tickets have one list: priorities would make four and starve the lowest. Where there is a door, it reads those
+        # of publishers; where there is none, Celery does.
+        **({"priority_steps": [0]} if settings.has_door else {}),
         # Time-outs everywhere, or a half-open connection hangs a worker for ever.
         "socket_timeout": 3,
         "socket_connect_timeout": 2,

@@ -38,6 +38,7 @@ class DeadLetter:
     request: Mapping[str, Any] | None = None
     response: Mapping[str, Any] | None = None
     traceback: str | None = None
+    task: str | None = None  #: the published task that it was asked for by, where that was not valid
     raw: str | None = None  #: a quarantined message, undecodable bytes escaped
 
     @property
@@ -200,6 +201,7 @@ def _letter(event: StoredEvent, route: str, died_at: int) -> DeadLetter:
         request=record.get("request"),
         response=record.get("response"),
         traceback=record.get("traceback"),
+        task=record.get("task"),
     )
 
 

@@ -81,10 +81,11 @@ class Call:
     headers: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #: all of protocol 2; none of protocol 1
     due_at: datetime | None = None  #: not to be worked on before: its eta or countdown
     expires_at: datetime | None = None  #: not to be begun after
+    wrong: str = ""  #: what is wrong with it, whatever its arguments say; "" = nothing
 
 
 def call_of(message: Mapping[str, Any]) -> Call:
-    """A checked message → what it asks for. Raises Unusable."""
+    """A checked message → what it asks for."""
     headers = message.get("headers") or {}
     body = body_of(message)
     if "task" in headers:
@@ -92,16 +93,22 @@ def call_of(message: Mapping[str, Any]) -> Call:
         held, call = headers, {"args": args, "kwargs": named}
     else:
         held, call, options = body, body, body
+    times, wrong = {}, ""
+    for name in ("eta", "expires"):
+        times[name] = moment(held.get(name))
+        if held.get(name) is not None and times[name] is None:
+            wrong = f"{name} must be a time in ISO 8601"
     if any((options or {}).get(name) for name in _FOLLOWING):
-        raise Unusable("invalid", f"{', '.join(_FOLLOWING)}: nothing is run after a published task")
+        wrong = f"{', '.join(_FOLLOWING)}: nothing is run after a published task"
     return Call(
         task=held["task"],
         id=held["id"],
         args=call.get("args", []),
         kwargs=call.get("kwargs", {}),
         headers=headers,
-        due_at=_moment("eta", held.get("eta")),
-        expires_at=_moment("expires", held.get("expires")),
+        due_at=times["eta"],
+        expires_at=times["expires"],
+        wrong=wrong,
     )
 
 
@@ -115,14 +122,9 @@ def body_of(message: Mapping[str, Any]) -> Any:
     return _body(message, message["properties"].get("body_encoding"))
 
 
-def _moment(name: str, value: Any) -> datetime | None:
+def moment(value: Any) -> datetime | None:
     """Celery writes ISO 8601; a time without a zone is UTC."""
-    if value is None:
-        return None
-    found = utc(value) or _since_1970(value)
-    if found is None:
-        raise Unusable("invalid", f"{name} must be a time in ISO 8601")
-    return found
+    return utc(value) or _since_1970(value)
 
 
 def _since_1970(value: Any) -> datetime | None:

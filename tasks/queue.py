@@ -74,7 +74,7 @@ def redis_message(
     """A task as the bytes that Celery's Redis transport keeps in the queue's list."""
     task_id = task_id or str(uuid.uuid4())
     message = {
-        "body": b64encode(json.dumps([args, dict(kwargs or {}), _EMBED]).encode()).decode(),
+        "body": b64encode(json.dumps([args, dict(kwargs or {}), _EMBED], default=str).encode()).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": task_headers(task, task_id, shadow, argsrepr),

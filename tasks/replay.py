@@ -23,17 +23,20 @@ class Plan:
     ids: tuple[str, ...]
     counts: Mapping[tuple[str, str, str], int]
     stale: tuple[str, ...]  #: those of the ids that would write old data over newer
+    never: tuple[str, ...] = ()  #: letters beside the ids that nothing can be done about here: published, and not valid
 
 
 def plan(ledger: Ledger, letters: Iterable[DeadLetter]) -> Plan:
     """Count the letters, and compare them with what was delivered since; nothing is changed."""
-    found = list(letters)
+    every = list(letters)
+    found, never = ([letter for letter in every if bool(letter.task) == asked] for asked in (False, True))
     counts = collections.Counter((letter.reason, letter.route, letter.shown_type) for letter in found)
     ids = tuple(letter.id for letter in found)
     return Plan(
         ids,
         dict(sorted(counts.items())),
         tuple(id_ for id_, event in _events(ledger, ids) if _stale(ledger, id_, event)),
+        tuple(letter.id for letter in never),
     )
 
 

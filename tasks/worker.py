@@ -29,9 +29,10 @@ from tasks.door import Door
 from tasks.gates import log_changes
 from tasks.ledger import Ledger, connect, ledger_of
 from tasks.measures import Measures
-from tasks.messages import Call
+from tasks.messages import Call, moment
 from tasks.metrics import Exporter, LedgerPart
 from tasks.metrics_page import Page, serve
+from tasks.published import Reader
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
@@ -86,15 +87,19 @@ def build(environ: Mapping[str, str]) -> Celery:
         tell=telling,
     )
     known_publishers = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
+    reader = Reader(
+        publishers=known_publishers,
+        result_ttl_s=settings.result_ttl_s,
+        counted=lambda: [name for kind, name in ledger.counts() if kind == "source"],
+        others=app.tasks,
+    )
     door = Door(
         ledger=ledger,
-        publishers=known_publishers,
+        reader=reader,
         name=f"{socket.gethostname()}:{uuid.uuid4().hex[:8]}",
         threads=settings.worker_concurrency,
-        result_ttl_s=settings.result_ttl_s,
         # Who posts is not to be refused because others publish too much; their messages can wait where they are.
-        max_waiting=settings.max_waiting // 2,
-        others=app.tasks,
+        max_waiting=max(1, settings.max_waiting // 2),
         tell=telling.failed,
     )
     _register(app, deliverer, door, measures)
@@ -103,6 +108,9 @@ def build(environ: Mapping[str, str]) -> Celery:
     lifecycle.attach(app, settings, queue, leases)
     _tell_while_running(settings, hasty, measures, known_publishers)
     lifecycle.tell(app, telling)
+    unread = [each.name for each in known_publishers.known.values() if each.prefix and not settings.has_door]
+    if unread:
+        log.warning("publishers.unread", publishers=unread, why="only the door in the ledger's Redis reads lists")
     for warning in routes.warnings:
         log.warning("routes.warning", problem=warning)
     log.info("router.configured", routes=[route.name for route in routes.routes], **settings.described())
@@ -193,14 +201,24 @@ def _register(app: Celery, deliverer: Deliverer, door: Door, measures: Measures)
 
         @app.task(name=name, bind=True, shared=False, acks_late=True, typing=False, Request="tasks.consumer:Request")
         def take(self: Any, *args: Any, **named: Any) -> None:
-            asked = self.request
-            door.accept(Call(self.name, asked.id, args, named, asked.headers or {}))
+            door.accept(_call(self.name, self.request, args, named))
 
     @app.task(name=ALIVE_TASK, shared=False, send_events=False)
     def alive() -> None:
         app.pulse.felt()
 
+    def given_up(sender: Any, request: Any, expired: bool, **_: Any) -> None:
+        # Celery would drop it without a word; in the ledger it becomes a dead letter.
+        if expired and sender.name in TASKS:
+            door.accept(_call(sender.name, request, request.args, request.kwargs))
+
+    signals.task_revoked.connect(given_up, weak=False)
     app.finalize()
+
+
+def _call(name: str, asked: Any, args: Sequence[Any], named: Mapping[str, Any]) -> Call:
+    """What Celery took off its queue; its `eta` has gone by."""
+    return Call(name, asked.id, list(args), dict(named), asked.headers or {}, expires_at=moment(asked.expires))
 
 
 def _sweep_while_running(
@@ -229,7 +247,7 @@ def _sweep_while_running(
     loops = (
         Loop("sweeper", settings.sweep_interval_s, sweeper.sweep),
         Loop("gates", _TICK_S, tick),
-        *([Loop("door", 0, door.turn)] if settings.hardened_door else ()),
+        *([Loop("door", 0, door.turn)] if settings.has_door else ()),
     )
 
     def start(**_: Any) -> None:

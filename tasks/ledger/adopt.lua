@@ -5,6 +5,10 @@ local adopted = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local event = event_key(id)
+  if redis.call('HGET', event, 'state') == 'scheduled' and not redis.call('ZSCORE', WAITS.scheduled, id) then
+    redis.call('ZADD', WAITS.scheduled, micros(now), id)
+    adopted[#adopted + 1] = id
+  end
   local hash = redis.call('HGETALL', event)
   local state = redis.call('HGET', event, 'state')
   -- Who works on it, or waits with a due time, is not forgotten.

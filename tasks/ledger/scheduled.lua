@@ -5,11 +5,11 @@ local wait, remember, due, gone = tonumber(ARGV[2]) * 1000000, ARGV[3], {}, {}
 for i = 4, #ARGV do
   local at = redis.call('ZSCORE', WAITS.scheduled, ARGV[i])
   if at and tonumber(at) <= now then
-    due[#due + 1] = {ARGV[i], tonumber(at), tonumber(redis.call('HGET', event_key(ARGV[i]), 'at'))}
+    due[#due + 1] = {ARGV[i], tonumber(at)}
   end
 end
--- Those of one moment in the order in which they were accepted.
-table.sort(due, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[3] < b[3]) end)
+-- The ids come in any order; no two are due at once (include/8_published.lua).
+table.sort(due, function(a, b) return a[2] < b[2] end)
 for _, each in ipairs(due) do
   local id = each[1]
   local event = event_key(id)
@@ -19,6 +19,7 @@ for _, each in ipairs(due) do
   for key in string.gmatch(keys or '', '%S+') do list[#list + 1] = key end
   redis.call('HDEL', event, 'to', 'said', 'keys', 'quota')
   redis.call('ZREM', WAITS.scheduled, id)
+  redis.call('HDEL', SAME, micros(each[2]))
   redis.call('HSET', event, 'from', micros(each[2]))
   if quota then redis.call('HINCRBY', 'router:quota:' .. source, 'waits', -1) end
   if place(id, envelope, subject, said, list, wait, remember) == 'accepted' then

@@ -17,9 +17,11 @@ from tasks.dead_letter import DeadLetters
 from tasks.door import Door
 from tasks.envelope import Envelope, Rejected, decode, load
 from tasks.ledger import Ledger, Result, connect
-from tasks.messages import Call
+from tasks.messages import MOST_BYTES, Call
+from tasks.published import Reader
 from tasks.publishers import Publisher, Publishers
 from tasks.queue import PUBLISH_TASK, redis_message
+from tasks.replay import plan
 
 CASES: list[dict[str, Any]] = json.loads((REPOSITORY / "tests/vectors/malformed_messages.json").read_text())["cases"]
 
@@ -41,7 +43,7 @@ def ledger(server: redis_server.Server) -> Ledger:
 
 def door(ledger: Ledger, *publishers: Publisher, name: str = "w1", threads: int = 4, most: int = 10_000) -> Door:
     known = Publishers({each.name: each for each in publishers})
-    return Door(ledger, known, name, threads, result_ttl_s=60, max_waiting=most)
+    return Door(ledger, Reader(known, result_ttl_s=60), name, threads, max_waiting=most)
 
 
 def message(*args: Any, task: str = PUBLISH_TASK, headers: dict[str, Any] | None = None, **named: Any) -> bytes:
@@ -56,8 +58,15 @@ def push(ledger: Ledger, *raw: bytes, queue: str = "events") -> None:
 
 
 def all_of(door_: Door) -> None:
-    while door_.take():
+    while door_.take() in {"found", "large"}:
         """Until nothing is left."""
+
+
+def peek(ledger: Ledger, name: str, most: int = 100) -> Any:
+    """What somebody sees who looks and dies before the end: list, tries, messages."""
+    outcome, *found = ledger.run("peek", name, 3000, 3, most, 100_000, 1000, 1_000_000, "large", "events")
+    assert outcome == b"found"
+    return found
 
 
 def states(ledger: Ledger, *ids: str) -> list[str]:
@@ -102,23 +111,23 @@ def test_whoever_dies_between_look_and_script_loses_nothing(ledger: Ledger) -> N
     """The messages are where they were, and somebody else takes them when the door is free."""
     push(ledger, message(envelope_data(id="a")))
     first, second = door(ledger, name="w1"), door(ledger, name="w2")
-    assert ledger.run("peek", "w1", 3000, 3, 100, 10_000, 1000, "events")[2]
+    assert peek(ledger, "w1")[2]
 
-    assert not second.take(), "the first one keeps the door"
+    assert second.take() == "other", "the first one keeps the door"
     ledger.client.delete("router:door")
-    assert second.take()
+    assert second.take() == "found"
     assert states(ledger, "a") == ["accepted"]
-    assert not first.take()
+    assert first.take() == "other"
 
 
 def test_two_who_looked_at_the_same_take_it_once(ledger: Ledger) -> None:
     """A worker that stood still for long finds that another was quicker."""
     push(ledger, message(envelope_data(id="a")), message(envelope_data(id="b")))
     slow = door(ledger, name="slow")
-    _, _, raw = ledger.run("peek", "slow", 3000, 3, 1, 10_000, 1000, "events")
-    items = [item for each in raw for item in slow._items(each, None, 1)]
+    _, _, raw = peek(ledger, "slow", most=1)
+    items = [item for each in raw for item in slow.reader.items(each, None, 1)]
     ledger.client.delete("router:door")
-    assert door(ledger, name="quick").take()
+    assert door(ledger, name="quick").take() == "found"
 
     assert not slow._run("events", raw, items)
     assert ledger.counts()["source", "encharge"] == {"accepted": 2, "waiting": 2}
@@ -129,13 +138,12 @@ def test_what_kills_its_readers_is_put_aside_and_its_neighbours_are_not(ledger: 
     push(ledger, message(envelope_data(id="a")), b"this one kills", message(envelope_data(id="b")))
     one = door(ledger)
     for _ in range(20):
-        batch = ledger.run("peek", "w1", 3000, 3, 100, 100_000, 1000, "events")
-        if not batch:
+        if not ledger.client.llen("events"):
             break
-        queue, tries, raw = batch
+        queue, tries, raw = peek(ledger, "w1")
         if b"this one kills" in raw and tries < 6:
             continue  # the worker died
-        one._publish(queue, raw, [item for each in raw for item in one._items(each, None, tries)])
+        one._publish(queue, raw, [item for each in raw for item in one.reader.items(each, None, tries)])
 
     assert states(ledger, "a", "b") == ["accepted", "lined"]
     assert [reason for _, _, reason in letters(ledger)] == ["poison"]
@@ -195,15 +203,15 @@ def test_lists_of_priorities_and_of_publishers(ledger: Ledger, queue: str) -> No
 
 
 def test_the_urgent_go_first_but_not_for_ever(ledger: Ledger) -> None:
-    """Seven looks for the most urgent list, then one for the least urgent."""
+    """Seven looks for the most urgent list, then one for another."""
     for n in range(9):
         push(ledger, *(message(envelope_data(id=f"{n}-{i}", subject=None)) for i in range(100)))
     push(ledger, message(envelope_data(id="patient", subject=None)), queue="events\x06\x169")
     one = door(ledger)
     for _ in range(7):
-        assert one.take()
+        assert one.take() == "found"
     assert states(ledger, "patient") == ["missing"]
-    assert one.take()
+    assert one.take() == "found"
     assert states(ledger, "patient") == ["accepted"]
     assert ledger.client.llen("events") == 200
 
@@ -211,18 +219,20 @@ def test_the_urgent_go_first_but_not_for_ever(ledger: Ledger) -> None:
 def test_a_full_ledger_leaves_messages_where_they_are(ledger: Ledger) -> None:
     push(ledger, *(message(envelope_data(id=f"e{n}", subject=None)) for n in range(3)))
     full = door(ledger, most=3)
-    assert full.take()
+    assert full.take() == "found"
     push(ledger, message(envelope_data(id="later", subject=None)))
-    assert not full.take()
+    assert full.take() == "full"
     assert ledger.client.llen("events") == 1
 
 
 def test_a_ticket_among_them_goes_where_tickets_go(ledger: Ledger) -> None:
     """Left by an earlier version; a heartbeat is left out."""
-    ticket = redis_message("events.route", [["a"]], shadow=None, argsrepr="x")
-    push(ledger, ticket, redis_message("router.alive", [], shadow=None, argsrepr="x"))
+    push(ledger, message(["a"], task="events.route", headers={"eta": "2030-01-01T00:00:00Z"}))
+    push(ledger, redis_message("router.alive", [], shadow=None, argsrepr="x"))
     all_of(door(ledger))
-    assert ledger.client.lrange("events.tickets", 0, -1) == [ticket]
+    (found,) = (json.loads(raw) for raw in ledger.client.lrange("events.tickets", 0, -1))
+    assert json.loads(b64decode(found["body"]))[0] == [["a"]]
+    assert found["headers"]["eta"] is None, "Celery would keep it in a worker's memory"
     assert letters(ledger) == []
 
 
@@ -259,8 +269,8 @@ def test_beyond_the_quota_events_wait_in_their_order(ledger: Ledger) -> None:
     push(ledger, message(envelope_data(id="0", source="billing", subject="one")))
     all_of(door(ledger, billing))
     assert states(ledger, "0") == ["scheduled"], "two wait still"
-    for seconds, id_ in enumerate(("b", "a", "0"), 1):
-        back(ledger, "router:scheduled", id_, seconds)
+    for id_ in ("b", "a", "0"):
+        back(ledger, "router:scheduled", id_, 10)
     ledger.client.hset("router:quota:billing", "tat", 0)
     push(ledger, message(envelope_data(id="1", source="billing", subject="one")))
     all_of(door(ledger, billing))
@@ -316,7 +326,7 @@ def test_whoever_asks_is_told_what_became_of_it(ledger: Ledger) -> None:
     items = [envelope_data(id=id_, subject=None) for id_ in ("a", "b")]
     found = Published("encharge", [load(each) for each in items], reply=True)
     ledger.client.lpush("events", b"x")
-    one._publish("events", [b"x"], list(one._of_events(Call(PUBLISH_TASK, "t1", [], {}), found)))
+    one._publish("events", [b"x"], list(one.reader._of_events(Call(PUBLISH_TASK, "t1", [], {}), found)))
 
     for id_, state in (("a", "delivered"), ("b", "dead")):
         assert reply(ledger, "t1") is None
@@ -334,19 +344,25 @@ def test_whoever_asks_is_told_what_became_of_it(ledger: Ledger) -> None:
     assert reply(ledger, "t1")["result"] == {"a": "delivered", "b": "delivered"}
 
 
-def test_a_duplicate_is_an_answer(ledger: Ledger) -> None:
+def test_who_publishes_the_same_again_is_told_what_became_of_it(ledger: Ledger) -> None:
     push(ledger, message(envelope_data(id="a")))
     one = door(ledger)
     all_of(one)
     found = Published("encharge", [load(envelope_data(id="a"))], reply=True)
-    one._publish("events", [], list(one._of_events(Call(PUBLISH_TASK, "t2", [], {}), found)))
-    assert reply(ledger, "t2")["result"] == {"a": "duplicate"}
+    one._publish("events", [], list(one.reader._of_events(Call(PUBLISH_TASK, "t2", [], {}), found)))
+    assert reply(ledger, "t2") is None, "it is under way"
+    (event,) = ledger.claim(["a"], "w")
+    ledger.settle(event, [Result("r", "delivered", {})])
+    assert reply(ledger, "t2")["result"] == {"a": "delivered"}
+    one._publish("events", [], list(one.reader._of_events(Call(PUBLISH_TASK, "t8", [], {}), found)))
+    assert reply(ledger, "t8")["result"] == {"a": "delivered"}
 
 
 def test_what_is_wrong_is_an_answer(ledger: Ledger) -> None:
     bad = Rejected(load(envelope_data(id="a")), "tag: is missing")
     one = door(ledger)
-    one._publish("events", [], list(one._of_events(Call("users.tag", "t3", [], {}), Published("x", [bad], reply=True))))
+    found = Published("x", [bad], reply=True)
+    one._publish("events", [], list(one.reader._of_events(Call("users.tag", "t3", [], {}), found)))
     assert reply(ledger, "t3")["result"]["exc_message"] == ["a: invalid: tag: is missing"]
 
 
@@ -357,7 +373,113 @@ def test_one_publishers_flood_does_not_keep_another_one_waiting(ledger: Ledger) 
         push(ledger, *(message(envelope_data(id=f"{n}-{i}", subject=None)) for i in range(100)))
     push(ledger, message(envelope_data(id="b", source="billing", subject=None)), queue="billing:events")
     one = door(ledger, billing)
-    assert one.take()
-    assert one.take()
+    assert one.take() == "found"
+    assert one.take() == "found"
     assert states(ledger, "b") == ["accepted"]
     assert ledger.client.llen("events") == 300
+
+
+def test_bug_whoever_asked_about_a_task_that_is_none_waited_for_ever(ledger: Ledger) -> None:
+    """Nothing of it becomes an event, and that is an answer."""
+    push(ledger, message(task="users.tickle", headers={"reply": True, "id": "t4"}))
+    push(ledger, message(headers={"id": "t5"}, reply=True))
+    all_of(door(ledger))
+    assert reply(ledger, "t4")["result"]["exc_message"][0].startswith("task: unknown_task: there is no task")
+    assert reply(ledger, "t5")["result"]["exc_message"][0].startswith("task: invalid: ")
+
+
+def test_bug_two_events_of_one_id_were_waited_for_for_ever(ledger: Ledger) -> None:
+    push(ledger, message([envelope_data(id="a", subject=None)] * 2, headers={"reply": True, "id": "t6"}))
+    all_of(door(ledger))
+    (event,) = ledger.claim(["a"], "w")
+    ledger.settle(event, [Result("r", "delivered", {})])
+    assert reply(ledger, "t6")["result"] == {"a": "delivered"}
+
+
+def test_bug_what_no_contract_had_passed_was_delivered_by_a_replay(ledger: Ledger) -> None:
+    """It stays a dead letter; its publisher sends it again."""
+    push(ledger, message(task="users.tag", email="someone@example.com", tga="vip"))
+    all_of(door(ledger))
+    (letter,) = DeadLetters(ledger).find()
+    planned = plan(ledger, [letter])
+    assert (letter.task, planned.ids, planned.never) == ("users.tag", (), (letter.id,))
+
+
+def test_bug_what_json_has_not_was_lost_on_its_way_from_celery(ledger: Ledger) -> None:
+    """With the door off Celery hands over what its publisher's Python had."""
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    door(ledger).accept(Call(PUBLISH_TASK, "t7", [envelope_data(id="a", event={"at": when})], {}, {}))
+    kept = [event.state for event in ledger.events(["a"]) if event] or [
+        each.reason for each in DeadLetters(ledger).find()
+    ]
+    assert len(kept) == 1
+
+
+def test_bug_two_publishers_of_one_id_lost_the_seconds_event(ledger: Ledger) -> None:
+    """Ids are each publisher's own; who comes second goes by its name, too."""
+    for source in ("billing", "shop", "shop"):
+        push(ledger, message(envelope_data(id="1001", source=source, subject=None)))
+    all_of(door(ledger))
+    assert states(ledger, "1001", "shop:1001") == ["accepted", "accepted"]
+    (event,) = ledger.claim(["shop:1001"], "w")
+    assert (decode(event.envelope or b"").id, event.source) == ("shop:1001", "shop")
+    assert ledger.counts()["source", "shop"] == {"accepted": 2, "waiting": 1, "duplicate": 1}
+
+
+def test_bug_many_of_one_eta_went_on_in_the_order_of_their_names(ledger: Ledger) -> None:
+    """More of them than a sweep takes at a time."""
+    eta = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    ids = [f"{n * 7919 % 1000}-{n}" for n in range(250)]
+    push(ledger, message([envelope_data(id=id_, subject="one") for id_ in ids], headers={"eta": eta}))
+    all_of(door(ledger))
+    for id_, score in ledger.client.zrange("router:scheduled", 0, -1, withscores=True):
+        ledger.client.zadd("router:scheduled", {id_: score - 7_300_000_000})
+    gone = ledger.wake_scheduled(ledger.overdue(5, 200).scheduled) + ledger.wake_scheduled(ledger.overdue(5).scheduled)
+    assert gone == ids
+
+
+def test_bug_a_quota_that_was_taken_back_let_others_overtake(ledger: Ledger) -> None:
+    """Those who wait because of it go first."""
+    ids = ["a", "b", "c"]
+    push(ledger, *(message(envelope_data(id=id_, source="billing", subject="one")) for id_ in ids))
+    all_of(door(ledger, Publisher("billing", per_second=0.001)))
+    push(ledger, message(envelope_data(id="late", source="billing", subject="one")))
+    all_of(door(ledger))
+    assert states(ledger, *ids, "late") == ["accepted", "scheduled", "scheduled", "scheduled"]
+
+
+def test_bug_an_eta_kept_a_publishers_others_behind_its_quota(ledger: Ledger) -> None:
+    """It waits for its time, not for the quota."""
+    eta = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    billing = Publisher("billing", per_second=1000, burst=10)
+    push(ledger, message(envelope_data(id="later", source="billing", subject=None), headers={"eta": eta}))
+    push(ledger, message(envelope_data(id="now", source="billing", subject=None)))
+    all_of(door(ledger, billing))
+    assert states(ledger, "later", "now") == ["scheduled", "accepted"]
+
+
+def test_bug_a_large_message_came_to_the_worker_whole(ledger: Ledger) -> None:
+    """It goes into quarantine inside Redis, and its neighbours go on."""
+    push(ledger, b"x" * (MOST_BYTES + 1), message(envelope_data(id="a", subject=None)))
+    all_of(door(ledger))
+    (letter,) = DeadLetters(ledger).find()
+    assert (letter.reason, len(letter.raw or "")) == ("invalid", MOST_BYTES + 1)
+    assert states(ledger, "a") == ["accepted"]
+
+
+def test_bug_what_is_said_for_all_events_of_a_call_multiplied_it(ledger: Ledger) -> None:
+    """A small message must not become hundreds of megabytes."""
+    push(ledger, message([{}] * 300, type="t", event={"note": "x" * 50_000}))
+    all_of(door(ledger))
+    ((_, _, reason),) = letters(ledger)
+    assert reason == "invalid"
+
+
+def test_bug_made_up_publishers_filled_every_report(ledger: Ledger) -> None:
+    """A thousand names, and no more but those that the file names."""
+    one = door(ledger, Publisher("billing"))
+    one.reader.names.update(f"n{number}" for number in range(1000))
+    push(ledger, message(envelope_data(id="a", source="one-more")), message(envelope_data(id="b", source="billing")))
+    all_of(one)
+    assert [reason for _, _, reason in letters(ledger)] == ["invalid"]
+    assert states(ledger, "b") == ["accepted"]

@@ -11,6 +11,7 @@ from cli import redis_server
 from tasks.dead_letter import DeadLetters
 from tasks.door import Door
 from tasks.ledger import SCHEDULED, Ledger, connect
+from tasks.published import Reader
 from tasks.publishers import Publisher, Publishers
 from tasks.queue import PUBLISH_TASK, redis_message
 
@@ -34,8 +35,8 @@ def ledger(server: redis_server.Server) -> Ledger:
 def take(ledger: Ledger, *publishers: Publisher, sources: Sequence[str] = ()) -> None:
     """All that lies there."""
     known = Publishers({each.name: each for each in publishers}, frozenset(sources))
-    door = Door(ledger, known, "w1", 4, result_ttl_s=60, max_waiting=10_000)
-    while door.take():
+    door = Door(ledger, Reader(known, result_ttl_s=60), "w1", 4, max_waiting=10_000)
+    while door.take() == "found":
         """Until nothing is left."""
 
 

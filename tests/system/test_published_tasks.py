@@ -73,39 +73,38 @@ def test_a_countdown_of_two_hours_survives_every_process_and_redis(router: Route
     router.assert_equation()
 
 
-def test_expired_before_it_was_begun(router: Router) -> None:
-    """No worker ran in time: it is not delivered late, and not silently dropped."""
-    router.kill("worker")
-    publisher(router).send_task("events.publish", [event(1)], expires=0.5)
-    time.sleep(1)
-    router.start_worker()
-    wait(lambda: router.connection.ledger.event("p-1") is not None, 10, "it is accepted")
-    (ended,) = router.settled(["p-1"], 10)
-    (letter,) = router.connection.letters.find()
-    assert (ended.state, letter.reason, letter.source) == ("dead", "expired", "billing")
-
-
 def test_published_while_workers_are_killed(router: Router) -> None:
-    """Every message that Redis took is delivered; the worker dies in the middle, three times."""
+    """Every message that Redis took is delivered, but the one that nobody wants any more: it is a dead letter."""
     stock, ids = publisher(router), []
+    router.kill("worker")
+    stock.send_task("events.publish", [event(1000)], expires=0.3)
+    time.sleep(0.5)
+    router.start_worker()
     for number in range(300):
         stock.send_task("events.publish", [event(number)], priority=number % 10)
         ids.append(f"p-{number}")
         if number % 100 == 50:
             router.kill("worker")
             router.start_worker(ready=False)
-    wait(lambda: all(router.some(ids)), 30, "all are accepted")
+    wait(lambda: all(router.some([*ids, "p-1000"])), 30, "all are accepted")
     assert {each.state for each in router.settled(ids, 60)} == {"delivered"}
-    assert router.counts("source", "billing")["accepted"] == 300
+    (ended,) = router.settled(["p-1000"], 10)
+    (letter,) = router.connection.letters.find()
+    assert (ended.state, letter.reason, letter.source) == ("dead", "expired", "billing")
+    assert router.counts("source", "billing")["accepted"] == 301
     router.assert_equation()
 
 
 def test_with_the_door_off_celery_takes_what_is_published(make_router: Callable[..., Router], routes: str) -> None:
     """Stock transport: web and worker go on, with Celery's promises; what is published is shown to nobody even so."""
     router = make_router(ROUTES_FILE=routes, HARDENED_DOOR="off")
-    router.start_all()
+    router.start_sandbox()
+    router.start_web()
     stock = publisher(router)
-    stock.send_task("events.publish", [event(1)])
+    stock.send_task("events.publish", [event(2)], expires=0.3)
+    time.sleep(0.5)
+    router.start_worker()
+    stock.send_task("events.publish", [event(1)], priority=5)
     stock.send_task("billing.pay", [{"email": "marked@example.com"}], task_id="marked@example.com")
     stock.send_task(
         "users.tag", [{"email": "marked@example.com"}], countdown=300, task_id="%40marked", shadow="a@marked"
@@ -113,9 +112,11 @@ def test_with_the_door_off_celery_takes_what_is_published(make_router: Callable[
     ids = router.post_many(numbered(20))
     wait(lambda: router.connection.ledger.event("p-1") is not None, 10, "it is accepted")
     assert {each.state for each in router.settled([*ids, "p-1"], 20)} == {"delivered"}
+    router.settled(["p-2"], 10)
     wait(lambda: router.connection.ledger.client.zcard("router:workers") == 1, 10, "its heart beats")
     # Stock Celery logs the one with its arguments and drops it, and tells whoever asks of the other what it was given.
-    wait(lambda: len(list(router.connection.letters.find())) == 1, 5, "what nobody can use is kept")
+    wait(lambda: len(list(router.connection.letters.find())) == 2, 5, "what nobody can use is kept")
+    assert {letter.reason for letter in router.connection.letters.find()} == {"expired", "unknown_task"}
     (held,) = next(iter(stock.control.inspect(limit=1).scheduled().values()))
     assert held["request"]["args"] == "(…)"
     assert "marked" not in str(held) + router.log("worker").read_text()
