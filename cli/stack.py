@@ -57,7 +57,7 @@ def flower_command(port: int) -> list[str]:
     """Flower, the operators' window, with the options of config/flower.py."""
     options = Path(config.__file__).with_name("flower.py")
     return [
-        *(sys.executable, "-m", "celery", "-A", "tasks", "flower"),
+        *(sys.executable, "-m", "celery", "-A", "tasks.flower", "flower"),
         *(f"--conf={options}", f"--port={port}", "--loglevel=WARNING"),
     ]
 

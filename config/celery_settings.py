@@ -53,7 +53,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # Our own log configuration stands, in JSON and without exception texts.
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        **({"worker_consumer": "tasks.consumer:Consumer"} if settings.hardened_door else {}),
+        # What no task here can take becomes a dead letter; stock Celery logs it, arguments and all, and drops it.
+        "worker_consumer": "tasks.consumer:Consumer",
         **_redis_settings(settings),
     }
 

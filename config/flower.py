@@ -8,12 +8,18 @@ import os
 import sys
 from pathlib import Path
 
-_login = os.environ.get("FLOWER_BASIC_AUTH", "").partition(":")[2] or os.environ.get("FLOWER_AUTH")
+if "tasks.flower" not in sys.modules:
+    sys.exit("Flower shows whatever anybody publishes, unless it is started as `event-router flower`")
+
+_basic = os.environ.get("FLOWER_BASIC_AUTH", "")
+# Several are separated by commas; Flower takes each as it is, also one that is empty.
+_logins = [[part.strip() for part in each.partition(":")] for each in _basic.split(",")] if _basic else []
 _open = os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() in {"1", "true", "yes"}
-if not _login and not _open:
+if not all(map(all, _logins)) or not (_logins or os.environ.get("FLOWER_AUTH") or _open):
     # Whoever opens it sees what everybody sends, and could publish tasks.
     sys.exit(
-        "environment: FLOWER_BASIC_AUTH: must be user:password; Flower does not start without a login "
+        "environment: FLOWER_BASIC_AUTH: must be user:password, or several with commas between; Flower does not start "
+        "without a login "
         "(but with FLOWER_UNAUTHENTICATED_API=true, where everybody who reaches it may see everything)"
     )
 

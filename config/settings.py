@@ -276,7 +276,7 @@ class Settings:
     hardened_door: bool = setting(
         "HARDENED_DOOR",
         "on: the router itself checks published messages and takes them off the queue: none is lost or harms a worker. "
-        "off: stock Celery does, with its losses. Web and workers must agree.",
+        "off: Celery's stock transport does, with its losses. Web and workers must agree.",
         _on_off,
         "on",
     )

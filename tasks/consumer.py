@@ -13,6 +13,7 @@ import structlog
 from celery.worker import consumer, request, state
 
 from tasks.dead_letter import MESSAGES
+from tasks.envelope import id_without_address, without_addresses
 from tasks.messages import shown_task
 from tasks.queue import ALIVE_TASK
 from tasks.watchdog import Work
@@ -91,7 +92,8 @@ class Consumer(consumer.Consumer):
         near = difflib.get_close_matches(name, known, n=1, cutoff=0)
         hint = f"; did you mean {near[0]}?" if near else ""
         self._keep(message, "unknown_task", f"no task {name!r} here{hint}", name)
-        self.app.telling.failed(call["id"], f"{MESSAGES} · {name}", "unknown_task")
+        if isinstance(id_ := call.get("id"), str):  # with the door off nobody has looked at it before
+            self.app.telling.failed(id_, f"{MESSAGES} · {name}", "unknown_task")
 
     def _keep(self, message: Any, reason: str, error: str, label: str = "message") -> None:
         raw = getattr(message, "_raw", None) or {
@@ -110,8 +112,9 @@ class Request(request.Request):
     """A task under way, whose arguments nobody is told: Flower asks workers for what they run and hold."""
 
     def info(self, safe: bool = False) -> Any:  # noqa: ARG002, FBT002 - Celery's signature
-        """What remote control tells of it: arguments only as the message shows them."""
-        return super().info(safe=True)
+        """What remote control tells of it: neither arguments, nor what its publisher shows of them."""
+        told = {"args": "(…)", "kwargs": "{…}", "name": without_addresses(self.name), "id": id_without_address(self.id)}
+        return {**super().info(safe=True), **told}
 
 
 def work(of: Consumer) -> Work:

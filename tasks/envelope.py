@@ -15,7 +15,7 @@ from typing import Any, Final
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from tasks.errors import InvalidEnvelope
-from tasks.hiding import without
+from tasks.hiding import AT, AT_SIGNS, SPELLED_AT, without
 from tasks.vocabulary import message_of
 
 VERSION: Final = 1
@@ -29,10 +29,10 @@ RESERVED: Final = "quarantine:"
 _to_json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _MOST_OF_A_NAME: Final = 80
 #: Looked for only where a word begins: from each of its letters, a long word without @ would take its square.
-_ADDRESS: Final = re.compile(r"(?<![^\s@:=/-])[^\s@:=/-]++@[^\s@]+")
+_ADDRESS: Final = re.compile(rf"(?<![^\s{AT_SIGNS}:=/-]){SPELLED_AT}*+(?:(?!{AT})[^\s:=/-])++{AT}[^\s{AT_SIGNS}]+")
 #: In a value nothing but blanks is certain not to belong to an address.
-_ADDRESS_IN_VALUE: Final = re.compile(r"(?<!\S)\S+@\S+")
-_AT: Final = re.compile("@|%40")
+_ADDRESS_IN_VALUE: Final = re.compile(rf"(?<!\S)\S+{AT}\S+")
+_AT: Final = re.compile(AT)
 #: RFC 3339 in UTC, with a fraction of up to six digits.
 _UTC_TIME: Final = validate.Regexp(
     r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$(?!\n)", error="Not a RFC 3339 time in UTC."

@@ -26,8 +26,14 @@ from tasks.spellings import HIDDEN, Spellings
 _HEX_DIGITS: Final = 12
 _PSEUDONYM: Final = re.compile(rf"""[\s"'\\]*person:[0-9a-f]{{{_HEX_DIGITS}}}[\s"'\\]*""")
 
+#: An @ in other words: percent-encoded, once or more often, or as HTML spells it.
+#: https://html.spec.whatwg.org/multipage/named-characters.html
+SPELLED_AT: Final = r"(?:%(?:25){0,4}40|&(?:#0{0,6}64|#[xX]0{0,6}40|commat);?)"
+#: The @ itself, also full width and small (U+FF20, U+FE6B): what stands in a class of characters.
+AT_SIGNS: Final = r"@\uFF20\uFE6B"
+AT: Final = rf"(?:[{AT_SIGNS}]|{SPELLED_AT})"
 #: Like an e-mail address. Looked for only where a word begins: from each letter, a long word would take its square.
-_ADDRESS: Final = re.compile(r"(?<![\w.+-])[\w.+-]++(?:@|%40)[\w.-]+", re.IGNORECASE)
+_ADDRESS: Final = re.compile(rf"(?<![\w.+-])[\w.+-]++{AT}[\w.-]+")
 _HOST: Final = re.compile(r"(?:https?://[^/?#]*)?", re.IGNORECASE)
 
 

@@ -14,6 +14,7 @@ Redis keys, all times in microseconds of Redis' own clock:
         subject          hash of the envelope's subject, where there is one; kept as long as env
         owner            who holds the lease (running), or held it last
         crashes          workers that died while they held the lease
+        call             the last settling of this lease after which more follows: owner and number
         s:<route>        pending | retrying:<due> | held | parked:<gate> | let:<gate>
                          | delivered | filtered | dead | discarded
         d:<route>        record of the delivery as JSON: attempts, and what a dead letter needs
@@ -263,6 +264,7 @@ class Ledger:
         self._lease_us = int(lease_s * 1_000_000)
         self._archive_events = archive_events
         self._gates = gates.arguments()
+        self._calls = itertools.count(1)  # by which settle.lua knows one that comes twice
         self.correlation = (correlation_wait_s, correlation_ttl_s)
         self._accept = KeptScript(client, script("accept"))
         self._scripts = {
@@ -344,7 +346,7 @@ class Ledger:
         there is one. The state is "stale" when the lease had gone to somebody else and nothing was written.
         """
         args: list[Any] = [event.id, event.owner, self._lease_us, self._dedupe_window_s, self._archive_events]
-        args += (LONGEST_KEPT, int(more), take, *self._gates, len(verdicts))
+        args += (LONGEST_KEPT, next(self._calls) if more else "", take, *self._gates, len(verdicts))
         for verdict in verdicts:
             args += (verdict.destination, verdict.word, _micros(verdict.wait_s))
         for each in results:

@@ -63,7 +63,7 @@ def attach(app: Celery, settings: Settings, queue: Queue, leases: RenewedLeases)
             end=lambda: _end(leases, DEAD_STATUS),
         )
         app.pulse.felt()
-        loops.append(Loop("watchdog", limits.between_s, dog.look))
+        loops.append(Loop("watchdog", limits.between_s, dog.look, at_once=True))
         loops[-1].start()
 
     def stopping(sender: str, **_: Any) -> None:

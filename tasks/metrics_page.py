@@ -1,5 +1,6 @@
 """The page /metrics, for the web's port and for a worker's own; and that port."""
 
+import contextlib
 import hmac
 import socketserver
 import threading
@@ -19,6 +20,10 @@ _THIS_MACHINE: Final = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 _OF_PROXIES: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_FORWARDED")
 #: Whoever sends nothing for so long is hung up on.
 _PATIENCE_S: Final = 10
+#: An address that another has is tried again after this.
+_AGAIN_S: Final = 5.0
+#: How long it takes to notice that it is to stop.
+_LOOK_S: Final = 0.1
 
 
 class Page:
@@ -76,13 +81,29 @@ class _Handler(WSGIRequestHandler):
         """Nothing: who reads metrics reads them for ever."""
 
 
-def serve(page: Page, host: str, port: int) -> Callable[[], None] | None:
-    """Serve the page in threads that end with the process. Gives how to stop; None when the address cannot be had.
+def serve(page: Page, host: str, port: int, again_s: float = _AGAIN_S) -> Callable[[], None]:
+    """Serve the page in threads that end with the process. Gives how to stop.
 
-    The router goes on without: the numbers are those of all processes, and any of them tells them.
+    While the address cannot be had, it is tried again every so often: it may be another worker's, which tells the same
+    numbers as long as it lives. The router goes on without.
     """
+    over = threading.Event()
+
+    def run(server: _Server | None) -> None:
+        while server is None:
+            if over.wait(again_s):
+                return
+            with contextlib.suppress(OSError):
+                server = _bound(page, host, port)
+        log.info("metrics.served", host=host, port=server.server_port)
+        server.timeout = _LOOK_S
+        with server:
+            while not over.is_set():
+                server.handle_request()
+
+    server = None
     try:
-        server = _Server((host, port), _Handler)
+        server = _bound(page, host, port)
     except OSError as error:
         log.warning(
             "metrics.not_served",
@@ -90,15 +111,20 @@ def serve(page: Page, host: str, port: int) -> Callable[[], None] | None:
             port=port,
             error=type(error).__name__,
             reason=error.strerror,
+            again_s=again_s,
             meaning="taken by another worker of this machine? It tells the same numbers; or set WORKER_METRICS_PORT",
         )
-        return None
-    server.set_app(page)
-    threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True).start()
-    log.info("metrics.served", host=host, port=server.server_port)
+    thread = threading.Thread(target=run, args=(server,), name="metrics", daemon=True)
+    thread.start()
 
     def stop() -> None:
-        server.shutdown()
-        server.server_close()
+        over.set()
+        thread.join()
 
     return stop
+
+
+def _bound(page: Page, host: str, port: int) -> _Server:
+    server = _Server((host, port), _Handler)
+    server.set_app(page)
+    return server

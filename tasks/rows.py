@@ -29,6 +29,17 @@ _DONE: Final = frozenset({"delivered", "filtered"})
 _OVER: Final = frozenset({"dead", "discarded"})
 _WAITS: Final = frozenset({"retrying", "held", "accepted"})
 
+_NO_FIELDS: Final = "{}"
+_MOST_OF_A_NAME: Final = 200
+_OF_WORKERS: Final = frozenset({"worker-online", "worker-heartbeat", "worker-offline"})
+_OF_TASKS: Final = frozenset(
+    {"task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-rejected", "task-revoked"}
+)
+#: Fields of other programs' task events in which nothing stands that somebody wrote.
+_HARMLESS: Final = frozenset(
+    {"type", "hostname", "pid", "clock", "timestamp", "utcoffset", "retries", "eta", "expires", "runtime"}
+)
+
 #: The type of a Celery event, and its fields.
 Told = tuple[str, dict[str, Any]]
 
@@ -65,6 +76,27 @@ def failed(id_: str, name: str, reason: str, now: float) -> Told:
     return _failed(_fields(id_, without_addresses(name), now), [reason])
 
 
+def heard(event: Any) -> dict[str, Any] | None:
+    """What Flower is to hear of a Celery event, whoever sent it; None = nothing.
+
+    Ours are rows. Other programs' tell what tasks were given, gave back and failed with, and publishers
+    (`task_send_sent_event`) of tasks of which nobody will ever say what became of them.
+    """
+    kind = event.get("type") if isinstance(event, dict) else None
+    if not isinstance(kind, str):
+        return None
+    if kind in _OF_WORKERS:
+        return dict(event)
+    if kind not in _OF_TASKS or not isinstance(id_ := event.get("uuid"), str):
+        return None
+    if event.get("args") == id_ and event.get("kwargs") == _NO_FIELDS:
+        return dict(event)
+    kept = {name: value for name, value in event.items() if name in _HARMLESS}
+    name = event.get("name")
+    named = {"name": without_addresses(name[:_MOST_OF_A_NAME])} if isinstance(name, str) else {}
+    return {**kept, **named, "uuid": id_without_address(id_)}
+
+
 def with_results(event: StoredEvent, results: Iterable[Result], now: float) -> StoredEvent:
     """The event as it is after these results."""
     after = {each.route: _delivery(each, now) for each in results}
@@ -84,7 +116,7 @@ def _row(event: StoredEvent) -> dict[str, Any]:
 def _fields(id_: str, name: str, received: float) -> dict[str, Any]:
     id_ = id_without_address(id_)
     # `received` is not the Celery event's time: of a worker whose events are old Flower says that its clock is wrong.
-    return {"uuid": id_, "name": name, "args": id_, "kwargs": "{}", "received": received}
+    return {"uuid": id_, "name": name, "args": id_, "kwargs": _NO_FIELDS, "received": received}
 
 
 def _failed(row: Mapping[str, Any], reasons: Sequence[str]) -> Told:

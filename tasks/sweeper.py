@@ -158,8 +158,9 @@ class RenewedLeases:
 class Loop:
     """Calls a function again and again in a thread of its own, whatever Redis does in between."""
 
-    def __init__(self, name: str, interval_s: float, call: Callable[[], None]) -> None:
+    def __init__(self, name: str, interval_s: float, call: Callable[[], None], *, at_once: bool = False) -> None:
         self._name = name
+        self._first_s = 0.0 if at_once else interval_s
         self._interval_s = interval_s
         self._call = call
         self._stop = threading.Event()
@@ -179,7 +180,9 @@ class Loop:
 
     def _run(self) -> None:
         failing = False
-        while not self._stop.wait(self._interval_s):
+        wait_s = self._first_s
+        while not self._stop.wait(wait_s):
+            wait_s = self._interval_s
             try:
                 self._call()
                 failing = False

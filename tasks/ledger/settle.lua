@@ -1,6 +1,6 @@
 -- Write down how the deliveries of one event went; give the lease back unless more follow; say who is next.
 -- ARGV  queue, id, owner, lease in microseconds, seconds to remember a settled id, ended events to keep, longest envelope
---       kept, '1' when more follow, which event the caller takes next at once ('line', 'any' = of the lanes too, or ''),
+--       kept, this call's number when more follow ('' = none do), which event the caller takes next at once ('line', 'any' = of the lanes too, or ''),
 --       the gates' policy (7),
 --       number of verdicts, then destination, verdict, wait in microseconds for each,
 --       then for each delivery route, state, delay in microseconds, record, order, failure, reason, destination ('-' =
@@ -9,7 +9,7 @@
 -- Gives {the event's state, or 'stale' when the lease went to somebody else and nothing was written; unsent tickets;
 --        changed gates; shut gates; and when the caller takes the next event of the line or a lane, that event}
 local id, owner, lease, remember = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local keep, longest, more, take = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9]
+local keep, longest, more, take = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] ~= '', ARGV[9]
 local policy = {
   failures = tonumber(ARGV[10]), wait = tonumber(ARGV[11]), most_wait = tonumber(ARGV[12]),
   refused_wait = tonumber(ARGV[13]), route_failures = tonumber(ARGV[14]), route_ratio = tonumber(ARGV[15]),
@@ -34,13 +34,27 @@ if take == 'any' then
   end
 end
 
+-- Whether this is the same call once more, because its answer was lost: what it heard and counted counts once. The last
+-- call of a lease cannot come twice, the lease has ended then.
+local repeated = nil
+local function again()
+  if more and repeated == nil then
+    local call = owner .. '/' .. ARGV[8]
+    repeated = redis.call('HGET', event, 'call') == call
+    if not repeated then redis.call('HSET', event, 'call', call) end
+  end
+  return repeated
+end
+
 local WRONG = {unauthorized = true, failed = true, throttled = true}
 local asked, requests = {}, {}
 for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
-  hear(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), policy)
-  measure('destination_verdicts_total', ARGV[i], ARGV[i + 1])
   asked[ARGV[i]] = ARGV[i + 1]
-  requests[ARGV[i]] = (requests[ARGV[i]] or 0) + 1
+  if not again() then
+    hear(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), policy)
+    measure('destination_verdicts_total', ARGV[i], ARGV[i + 1])
+    requests[ARGV[i]] = (requests[ARGV[i]] or 0) + 1
+  end
 end
 for gate, number in pairs(requests) do
   -- To be let go took one token off the rate; a delivery of several requests takes the others now.
@@ -59,7 +73,7 @@ local function told(route, state, reason, destination)
     redis.call('HSET', event, 'r:' .. route, reason)
     measure('source_dead_letters_total', redis.call('HGET', event, 'source'), reason)
     measure('route_dead_letters_total', route, destination, reason)
-  elseif reason ~= '' then
+  elseif reason ~= '' and not again() then
     measure('retried_attempts_total', route, destination, reason)
   end
 end
@@ -132,7 +146,7 @@ if more then
   return {'running', unsent, changed, shut()}
 end
 -- Crashes count in a row: whoever got through once is no poison.
-redis.call('HDEL', event, 'owner', 'crashes')
+redis.call('HDEL', event, 'owner', 'crashes', 'call')
 if redis.call('GET', SUSPECT) == id then redis.call('DEL', SUSPECT) end
 
 local ready, next_due, waits, final, why = false, nil, false, 'filtered', nil

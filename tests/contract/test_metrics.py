@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 from bench import Bench, answered, api, route, sends
-from builders import accept, back, envelope, fake_ledger, settled
+from builders import accept, back, claim, envelope, fake_ledger, settled
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
@@ -20,7 +20,7 @@ from config.metrics import METRICS, PREFIX
 from tasks.dead_letter import DeadLetters
 from tasks.envelope import Rejected
 from tasks.errors import DestinationUnavailable, QueueFull
-from tasks.ledger import RETRYING, Ledger, Result
+from tasks.ledger import RETRYING, Ledger, Result, Verdict
 from tasks.measures import Measures
 from tasks.metrics import Exporter, LedgerPart
 from tasks.metrics_page import Page, serve
@@ -393,15 +393,12 @@ def get(port: int, path: str = "/metrics", **headers: str) -> tuple[int, str]:
 
 
 def test_a_port_of_its_own() -> None:
-    """Served with the token, to nobody without; who comes second to the port goes on without one."""
+    """Served with the token, to nobody without."""
     ledger = fake_ledger()
     part = LedgerPart(ledger, (), NOBODY)
     port = redis_server.free_port()
     stop = serve(Page(Exporter((part,), web=False), "t0ken"), "127.0.0.1", port)
-    assert stop is not None
     try:
-        assert serve(page(ledger), "127.0.0.1", port) is None
-        assert serve(page(ledger), "192.0.2.1", port) is None
         assert get(port)[0] == 401
         status, text = get(port, Authorization="Bearer t0ken")
         assert (status, f"{PREFIX}redis_up 1.0" in text) == (200, True)
@@ -409,3 +406,61 @@ def test_a_port_of_its_own() -> None:
         assert get(port, "/", Authorization="Bearer t0ken")[0] == 404
     finally:
         stop()
+
+
+def test_bug_a_port_whose_worker_died_was_served_by_nobody() -> None:
+    """Who comes second to it waits, and takes it over; an address that is nobody's is no reason to fail."""
+    ledger, port = fake_ledger(), redis_server.free_port()
+    first = serve(Page(Exporter((), web=False), "t0ken"), "127.0.0.1", port)
+    others = [serve(page(ledger), host, port, again_s=0.05) for host in ("127.0.0.1", "192.0.2.1")]
+    try:
+        assert get(port)[0] == 401
+        first()
+        waited = time.monotonic() + 5
+        while True:
+            try:
+                assert get(port)[0] == 200
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < waited
+                time.sleep(0.02)
+    finally:
+        for stop in (first, *others):
+            stop()
+
+
+def test_bug_a_settling_whose_answer_was_lost_counted_twice() -> None:
+    """It is sent again while more follows; the next one counts, and so does the next owner's of the same number."""
+    ledger = fake_ledger()
+
+    def twin() -> Ledger:
+        """One that sends what `ledger` sent, from its first call on."""
+        return Ledger(ledger.client, max_waiting=9, dedupe_window_s=9, lease_s=10)
+
+    second = twin()
+    accept(ledger, "e1")
+    event = claim(ledger, "e1")
+    result = Result("a", "retrying", {}, 60, reason="unavailable", destination="api")
+    verdict = Verdict("api", "failed")
+
+    def numbers() -> tuple[int, int, bytes]:
+        found = measured(ledger)
+        verdicts, retries = ("destination_verdicts_total/api/failed", "retried_attempts_total/a/api/unavailable")
+        return found[verdicts], found[retries], ledger.client.hget("router:gate:api", "row")
+
+    for each in (ledger, second):
+        assert each.settle(event, [result], [verdict], more=True).state == "running"
+        assert numbers() == (1, 1, b"1")
+    ledger.settle(event, [result], [verdict], more=True)
+    assert numbers() == (2, 2, b"2")
+    second.settle(event, [result], [verdict], more=True)
+    assert numbers() == (2, 2, b"2")
+    ledger.settle(event, [], [])
+    assert ledger.client.hget("router:event:e1", "call") is None
+    assert (ledger.settle(event, [], [verdict]).state, numbers()) == ("stale", (2, 2, b"2"))
+
+    back(ledger, RETRYING, "e1", 3600)
+    ledger.wake_due(["e1"])
+    ledger.client.hset("router:event:e1", "call", "worker/1")  # of one that was killed
+    assert twin().settle(claim(ledger, "e1", "another"), [result], [verdict], more=True).state == "running"
+    assert numbers()[:2] == (3, 3)

@@ -160,6 +160,20 @@ def publish(router: Router, markers: Markers) -> list[str]:
     publisher.send_task("events.publish", [{"id": 7, "event": {"email": markers.new("malformed", "email")}}])
     publisher.send_task("events.publish", [], {"event": {"firstName": markers.new("malformed", "firstName")}})
     publisher.send_task("billing.paid", [{"email": markers.new("unknown task", "email")}])
+    # Tells everybody what it sends; and what somebody else's worker tells of its tasks.
+    teller = Celery(broker=router.redis.url, set_as_current=False)
+    teller.conf.update(task_default_queue="events", task_send_sent_event=True)
+    teller.send_task("users.tag", [], {"email": markers.new("published", "email"), "tag": "told"})
+    with teller.connection_for_write() as connection, teller.events.Dispatcher(connection, hostname="theirs") as way:
+        for kind in ("received", "started", "failed"):
+            way.send(
+                f"task-{kind}",
+                uuid=markers.new("published", "email"),
+                **{
+                    key: markers.new("published", key) for key in ("args", "kwargs", "result", "exception", "traceback")
+                },
+                name=f"pay {markers.new('published', 'email')}".replace("@", "%40"),
+            )
     telling = (
         ("users.tag", [], {"email": markers.new("published", "email"), "tag": "vip"}),
         ("users.tag", [{"email": markers.new("published", "email")}], {}),  # invalid: no tag
@@ -252,6 +266,7 @@ def told_by_pages(router: Router, flower: str) -> dict[str, str]:
     worker = next(iter(router.session.get(f"{flower}/api/workers?refresh=1", timeout=15).json()))
     tasks = router.session.get(f"{flower}/api/tasks", timeout=15).json()
     assert any("added-tag-…" in (task["name"] or "") for task in tasks.values())
+    assert any(task["name"] == "pay …" for task in tasks.values()), "others' tasks are heard of"
     assert {"unknown_task", "undecodable", "invalid"} <= {task["exception"] for task in tasks.values()}
     pages = ["", "workers", "workers?json=1", "tasks", "broker", f"worker/{worker}", "metrics"]
     pages += ["api/tasks", "api/task/types", "api/workers?refresh=1", "api/queues/length"]

@@ -10,7 +10,7 @@ from builders import EMAIL, envelope, envelope_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.envelope import PERSON_IDS, Envelope, decode, encode, load, shown, without_addresses
+from tasks.envelope import PERSON_IDS, Envelope, decode, encode, id_without_address, load, shown, without_addresses
 from tasks.errors import InvalidEnvelope
 
 NAMES = st.text(alphabet=string.ascii_lowercase + string.digits, min_size=1, max_size=20)
@@ -201,7 +201,10 @@ def test_the_view() -> None:
     assert one.event["envelope"] == "theirs"
 
 
-@pytest.mark.parametrize("text", ["x" * 1_000_000, "a b" * 300_000])
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 1_000_000, "a b" * 300_000, *(each * 300_000 for each in ("%40", "a%40", "%25", "&#0", "a%4", "-%40"))],
+)
 def test_bug_a_long_name_took_its_square(text: str) -> None:
     """Seventy thousand letters without an @ held a worker for twelve seconds; a million of them would for an hour."""
     assert "@" not in without_addresses(text)
@@ -211,3 +214,14 @@ def test_bug_a_long_name_took_its_square(text: str) -> None:
 def test_addresses_are_found_as_by_definition(text: str) -> None:
     """The quick way finds what the plain one does."""
     assert without_addresses(text) == re.sub(r"[^\s@:=/-]+@[^\s@]+", "…", text)
+
+
+@pytest.mark.parametrize(
+    "at", ["@", "%40", "%2540", "%252540", "\uff20", "\ufe6b", "&#64;", "&#064", "&#x40;", "&#X0040;", "&commat;"]
+)
+def test_bug_an_address_in_other_words_was_shown(at: str) -> None:
+    """In names, and in ids, whatever stands before and behind it."""
+    for text in (f"someone{at}example.com", f"{at}someone{at}example.com", f"a{at}someone{at}example.com"):
+        assert "someone" not in without_addresses(f"paid-{text} twice")
+        assert "someone" not in envelope(name=f"added-tag-{text}", type="added-tag").shown
+        assert id_without_address(text).startswith("id-")

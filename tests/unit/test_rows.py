@@ -140,3 +140,49 @@ def test_no_person_is_told() -> None:
     assert fields["exception"] == "unknown_task"
     assert "someone" not in str(fields)
     assert "someone" not in str(list(rows.begun(event(id="someone@example.com"), NOW)))
+
+
+FOREIGN = {
+    "type": "task-failed",
+    "uuid": "t-1",
+    "hostname": "celery@theirs",
+    "timestamp": NOW,
+    "clock": 7,
+    "name": "pay someone%40example.com",
+    **dict.fromkeys(("args", "kwargs", "result", "exception", "traceback", "queue", "root_id", "more"), "someone"),
+}
+
+
+def test_bug_flower_showed_what_publishers_sent() -> None:
+    """With `task_send_sent_event` a stock publisher tells everybody arguments, of a row that is PENDING for ever."""
+    assert rows.heard({**FOREIGN, "type": "task-sent"}) is None
+
+
+def test_bug_flower_showed_what_other_workers_did() -> None:
+    """Of their tasks it is to show that they are there."""
+    told = rows.heard(FOREIGN)
+
+    assert told == {
+        "type": "task-failed", "uuid": "t-1", "hostname": "celery@theirs", "timestamp": NOW, "clock": 7, "name": "pay …"
+    }  # fmt: skip
+    named = rows.heard({**FOREIGN, "uuid": "someone@example.com", "name": ["someone"]})
+    assert named is not None
+    assert "someone" not in str(named)
+
+
+def test_what_is_no_event_is_not_heard() -> None:
+    """Whatever comes through the channel."""
+    some = (None, 7, [], {}, {"type": 7}, {"type": ["x"]}, {"type": "task-seen", "uuid": "x"}, {"type": "x-online"})
+    assert [rows.heard(each) for each in (*some, {"type": "task-failed", "uuid": 7})] == [None] * (len(some) + 1)
+
+
+def test_our_rows_and_workers_are_heard_whole() -> None:
+    """As they were told."""
+    told = [
+        *rows.begun(event(), NOW),
+        rows.died(event(), "poison"),
+        rows.failed("a@example.com", "x · y", "invalid", NOW),
+        ("worker-heartbeat", {"hostname": "one", "active": 7}),
+    ]
+    for kind, fields in told:
+        assert rows.heard({"type": kind, **fields}) == {"type": kind, **fields}

@@ -1,10 +1,12 @@
 """When a worker counts as dead."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from tasks.errors import QueueUnavailable
+from tasks.sweeper import Loop
 from tasks.watchdog import Limits, Pulse, Watchdog, Work
 
 IDLE = Work(begun=5, running=0, threads=16)
@@ -122,3 +124,12 @@ def test_looks_are_frequent_enough() -> None:
     assert Limits(30, 600).between_s == 5
     assert Limits(3, 600).between_s == 0.5
     assert Limits(300, 600).between_s == 5
+
+
+def test_bug_a_worker_was_unknown_until_its_second_heartbeat() -> None:
+    """The first look is at once, not after the time between two."""
+    looked = threading.Event()
+    loop = Loop("looking", 3600, looked.set, at_once=True)
+    loop.start()
+    assert looked.wait(10)
+    loop.stop()
