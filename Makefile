@@ -23,8 +23,8 @@ demo: venv ## one event of every kind through the whole router, then the ledger'
 up: venv ## keep it running: web, worker, Flower, sandbox
 	$(BIN)/event-router up
 
-test: venv ## unit, contract and system tests
-	$(BIN)/python -m pytest
+test: venv ## unit, contract and system tests, two files at a time: most of the time they wait
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: venv ## style, types, import rules
 	$(BIN)/ruff check .
