@@ -8,28 +8,22 @@ times, and started again. Checked in the ledger: each good event is delivered, e
 import argparse
 import collections
 import json
-import os
 import random
 import sys
-import tempfile
 import time
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent)]
+from stage import stage
 
-from benchmarks.order import reached  # noqa: E402
-from benchmarks.published import ROUTES  # noqa: E402
-from cli import redis_server  # noqa: E402
-from config.celery_settings import QUEUE  # noqa: E402
-from tasks.ledger import NO_ROUTE  # noqa: E402
-from tasks.queue import PUBLISH_TASK, redis_message  # noqa: E402
-from tasks.verify import verify  # noqa: E402
-from torture.parts import Parts, wait  # noqa: E402
+from config.celery_settings import QUEUE
+from tasks.ledger import NO_ROUTE
+from tasks.queue import PUBLISH_TASK, redis_message
+from tasks.verify import verify
+from torture.parts import Parts, wait
 
-VECTORS = HERE.parent / "tests/vectors/malformed_messages.json"
+VECTORS = Path(__file__).resolve().parents[1] / "tests/vectors/malformed_messages.json"
 PUBLISHER = "billing"
 
 
@@ -117,33 +111,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     dice = random.Random(given.seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        parts = Parts(folder, os.environ, "bench-key")
-        port = redis_server.free_port()
-        receiver = f"http://127.0.0.1:{port}"
-        (folder / "routes.yaml").write_text(ROUTES.format(order="pass"))
-        (folder / "sources.yaml").write_text("version: 1\nsources: {}\n")
-        parts.environ |= {
-            "ROUTES_FILE": str(folder / "routes.yaml"),
-            "SOURCES_FILE": str(folder / "sources.yaml"),
-            "ENCHARGE_INGEST_URL": f"{receiver}/",
-            "LEASE_S": "3",
-            "TICKET_GRACE_S": "1",
-        }
-        try:
-            parts.start("receiver", [sys.executable, str(HERE / "receiver.py"), "--port", str(port)])
-            wait(lambda: reached(receiver), 10, "the receiver answers")
-            for worker in range(2):
-                parts.start_worker(f"worker-{worker}")
-            wrong = among_malformed(parts, given, dice) + under_kills(parts, given, dice)
-            counts = parts.connection.ledger.counts()["source", PUBLISHER]
-            letters = parts.connection.letters.find()
-            died = [each for each in letters if each.source == PUBLISHER and each.route != NO_ROUTE]
-            print(f"ledger, source {PUBLISHER}: {counts}")
-            wrong += [f"{len(died)} good events died"] if died else []
-        finally:
-            parts.close()
+    with stage(LEASE_S="3", TICKET_GRACE_S="1") as on:
+        for worker in range(2):
+            on.parts.start_worker(f"worker-{worker}")
+        wrong = among_malformed(on.parts, given, dice) + under_kills(on.parts, given, dice)
+        print(f"ledger, source {PUBLISHER}: {on.parts.connection.ledger.counts()['source', PUBLISHER]}")
+        letters = on.parts.connection.letters.find()
+        died = [each for each in letters if each.source == PUBLISHER and each.route != NO_ROUTE]
+        wrong += [f"{len(died)} good events died"] if died else []
     if wrong:
         sys.exit("\n".join(wrong))
 

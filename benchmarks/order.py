@@ -6,33 +6,18 @@ all events are accepted at once; the time until nothing waits any more is theirs
 
 import argparse
 import dataclasses
-import os
 import statistics
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import requests
+from stage import stage
 
-from cli import redis_server
 from cli.connection import Connection
 from tasks.envelope import Envelope, rfc3339
-from torture.parts import Parts, wait
-
-HERE = Path(__file__).parent
-ROUTES = """version: 1
-routes:
-- name: number
-  action: track_event
-  order: "{order}"
-  mapping:
-    event: Numbered
-    email: {{"@path": $.user.email}}
-    properties: {{"@path": $.properties}}
-"""
+from torture.parts import wait
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,56 +61,29 @@ def inversions(arrivals: list[list[Any]], subjects: int) -> int:
 
 def run(given: argparse.Namespace, *, ordered: bool) -> Round:
     """Accept all, start the workers, wait until nothing waits."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        parts = Parts(folder, os.environ, "bench-key")
-        port = redis_server.free_port()
-        receiver = f"http://127.0.0.1:{port}"
-        (folder / "routes.yaml").write_text(ROUTES.format(order="pass" if ordered else "off"))
-        (folder / "sources.yaml").write_text("version: 1\nsources: {}\n")
-        parts.environ |= {
-            "ROUTES_FILE": str(folder / "routes.yaml"),
-            "SOURCES_FILE": str(folder / "sources.yaml"),
-            "ENCHARGE_INGEST_URL": f"{receiver}/",
-            "RETRY_BASE_S": "0.1",
-            "RETRY_MAX_DELAY_S": "0.5",
-            "SWEEP_INTERVAL_S": "0.1",
-            "MAX_WAITING": "1000000",
-            "LOG_LEVEL": "WARNING",
-        }
-        try:
-            parts.start("receiver", [sys.executable, str(HERE / "receiver.py"), "--port", str(port)])
-            wait(lambda: reached(receiver), 10, "the receiver answers")
-            requests.post(f"{receiver}/mode", json={"fail": given.fail}, timeout=5)
-            connection = parts.connection
-            envelopes = events(given.subjects, given.each, ordered=ordered)
-            for worker in range(given.workers):
-                parts.start_worker(f"worker-{worker}")
-            for first in range(0, len(envelopes), 500):
-                connection.ledger.accept(envelopes[first : first + 500])
-            begun = time.monotonic()
-            wait(lambda: waiting(connection) == 0, 600, "nothing waits any more")
-            took = time.monotonic() - begun
-            arrivals = requests.get(f"{receiver}/arrivals", timeout=60).json()
-            delivered = {number for _, number, status in arrivals if status == 200}
-            assert delivered == set(range(len(envelopes))), "not all arrived"
-            failures = sum(status != 200 for _, _, status in arrivals)
-            return Round(len(envelopes) / took, inversions(arrivals, given.subjects), failures)
-        finally:
-            parts.close()
+    environ = {"RETRY_BASE_S": "0.1", "RETRY_MAX_DELAY_S": "0.5", "SWEEP_INTERVAL_S": "0.1"}
+    order = "pass" if ordered else "off"
+    with stage(order=order, **environ, MAX_WAITING="1000000", LOG_LEVEL="WARNING") as on:
+        requests.post(f"{on.receiver}/mode", json={"fail": given.fail}, timeout=5)
+        connection = on.parts.connection
+        envelopes = events(given.subjects, given.each, ordered=ordered)
+        for worker in range(given.workers):
+            on.parts.start_worker(f"worker-{worker}")
+        for first in range(0, len(envelopes), 500):
+            connection.ledger.accept(envelopes[first : first + 500])
+        begun = time.monotonic()
+        wait(lambda: waiting(connection) == 0, 600, "nothing waits any more")
+        took = time.monotonic() - begun
+        arrivals = on.arrivals()
+        delivered = {number for _, number, status in arrivals if status == 200}
+        assert delivered == set(range(len(envelopes))), "not all arrived"
+        failures = sum(status != 200 for _, _, status in arrivals)
+        return Round(len(envelopes) / took, inversions(arrivals, given.subjects), failures)
 
 
 def waiting(connection: Connection) -> int:
     """Events that have not ended."""
     return connection.ledger.counts().get(("source", "bench"), {}).get("waiting", 0)
-
-
-def reached(url: str) -> bool:
-    """Whether somebody answers there."""
-    try:
-        return requests.get(f"{url}/arrivals", timeout=1).ok
-    except requests.RequestException:
-        return False
 
 
 def main() -> None:

@@ -6,25 +6,18 @@ nothing waits any more is its own. `--rounds` alternates the two.
 """
 
 import argparse
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import requests
+from order import events, waiting
+from stage import stage
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent)]
-
-from benchmarks.order import ROUTES, events, reached, waiting  # noqa: E402
-from cli import redis_server  # noqa: E402
-from config.celery_settings import QUEUE  # noqa: E402
-from tasks.envelope import Envelope  # noqa: E402
-from tasks.queue import PUBLISH_TASK, redis_message  # noqa: E402
-from torture.parts import Parts, wait  # noqa: E402
+from config.celery_settings import QUEUE
+from tasks.envelope import Envelope
+from tasks.queue import PUBLISH_TASK, redis_message
+from torture.parts import Parts, wait
 
 
 def post(parts: Parts, made: list[Envelope]) -> None:
@@ -44,37 +37,20 @@ def publish(parts: Parts, made: list[Envelope]) -> None:
 
 def run(given: argparse.Namespace, load: Callable[[Parts, list[Envelope]], None]) -> float:
     """Events a second of one worker."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        parts = Parts(folder, os.environ, "bench-key")
-        port = redis_server.free_port()
-        receiver = f"http://127.0.0.1:{port}"
-        (folder / "routes.yaml").write_text(ROUTES.format(order="pass"))
-        (folder / "sources.yaml").write_text("version: 1\nsources: {}\n")
-        parts.environ |= {
-            "ROUTES_FILE": str(folder / "routes.yaml"),
-            "SOURCES_FILE": str(folder / "sources.yaml"),
-            "ENCHARGE_INGEST_URL": f"{receiver}/",
-            "LOG_LEVEL": "WARNING",
-        }
-        try:
-            parts.start("receiver", [sys.executable, str(HERE / "receiver.py"), "--port", str(port)])
-            wait(lambda: reached(receiver), 10, "the receiver answers")
-            parts.start_worker()
-            made = events(given.events, 1, ordered=True)
-            parts.freeze("worker")
-            load(parts, made)
-            begun = time.monotonic()
-            parts.thaw("worker")
-            wait(lambda: ended(parts) >= given.events, 300, "all have ended")
-            took = time.monotonic() - begun
-            arrivals = requests.get(f"{receiver}/arrivals", timeout=60).json()
-            assert {number for _, number, _ in arrivals} == set(range(given.events)), "not all arrived"
-            assert len(arrivals) == given.events, "some arrived twice"
-            assert waiting(parts.connection) == 0
-            return given.events / took
-        finally:
-            parts.close()
+    with stage(LOG_LEVEL="WARNING") as on:
+        on.parts.start_worker()
+        made = events(given.events, 1, ordered=True)
+        on.parts.freeze("worker")
+        load(on.parts, made)
+        begun = time.monotonic()
+        on.parts.thaw("worker")
+        wait(lambda: ended(on.parts) >= given.events, 300, "all have ended")
+        took = time.monotonic() - begun
+        arrivals = on.arrivals()
+        assert {number for _, number, _ in arrivals} == set(range(given.events)), "not all arrived"
+        assert len(arrivals) == given.events, "some arrived twice"
+        assert waiting(on.parts.connection) == 0
+        return given.events / took
 
 
 def ended(parts: Parts) -> int:

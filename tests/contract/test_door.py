@@ -3,7 +3,6 @@
 import json
 import random
 from base64 import b64decode
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -25,13 +24,6 @@ from tasks.queue import PUBLISH_TASK, redis_message
 from tasks.replay import plan
 
 CASES: list[dict[str, Any]] = json.loads((REPOSITORY / "tests/vectors/malformed_messages.json").read_text())["cases"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis_server.Server]:
-    found = redis_server.ensure({}, tmp_path_factory.mktemp("redis"))
-    yield found
-    redis_server.stop(found)
 
 
 @pytest.fixture

@@ -16,14 +16,6 @@ from tasks.heartbeat import Heartbeats, Worker, alive_queue
 from tasks.queue import PUBLISH_TASK, ROUTE_TASK, redis_message
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis_server.Server]:
-    """A Redis of these tests' own."""
-    found = redis_server.ensure({}, tmp_path_factory.mktemp("redis"))
-    yield found
-    redis_server.stop(found)
-
-
 @pytest.fixture
 def client(server: redis_server.Server) -> Iterator[Any]:
     found = redis.Redis.from_url(server.url)

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from builders import envelope_data
@@ -16,13 +16,6 @@ from tasks.publishers import Publisher, Publishers
 from tasks.queue import PUBLISH_TASK, redis_message
 
 BILLING = Publisher("billing", prefix="billing:")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis_server.Server]:
-    found = redis_server.ensure({}, tmp_path_factory.mktemp("redis"))
-    yield found
-    redis_server.stop(found)
 
 
 @pytest.fixture
