@@ -118,7 +118,7 @@ class Deliverer:
         self.tell.begun(event)
         try:
             envelope = envelopes.decode(event.envelope or b"")
-            if not event.deliveries:
+            if not event.deliveries and not event.again:
                 self._check_time(envelope)
             todo = self._todo(event, envelope)
         except Exception as error:  # noqa: BLE001 - whatever our own code raises must end as a dead letter

@@ -17,6 +17,7 @@ import redis
 import structlog
 
 from config.celery_settings import QUEUE
+from tasks.dead_letter import MESSAGES
 from tasks.ledger import Ledger
 from tasks.messages import MOST_BYTES, Call
 from tasks.published import Item, Reader, kept
@@ -86,9 +87,9 @@ class Door:
         lists = self._lists(next(self.turns))
         limits = (_KEPT_MS, _CAREFUL_FROM, _MOST_MESSAGES, _MOST_BYTES, self.max_waiting, MOST_BYTES)
         large = str(uuid.uuid4())
-        outcome, *found = self.ledger.run("peek", self.name, *limits, large, *lists)
+        outcome, *found = self.ledger.run("peek", self.name, *limits, large, *_with_owners(lists))
         if outcome == b"large":
-            self._say(kept(b"", "invalid", "", "message", None, large))
+            self._say(kept(b"", "invalid", "", "message", lists[found[0].decode()], large))
         if outcome == b"found":
             queue, tries, raw = found
             try:
@@ -165,6 +166,12 @@ class Door:
             case ("keep", id_, _, reason, _, label, source):
                 log.warning("message.quarantined", reason=reason, task=label, source=source)
                 self.tell(id_, f"{source} · {label}", reason)
+
+
+def _with_owners(lists: Mapping[str, str | None]) -> Iterator[str]:
+    for queue, owner in lists.items():
+        yield queue
+        yield owner or MESSAGES
 
 
 def _shares(items: Sequence[Item]) -> list[list[Item]]:

@@ -10,7 +10,8 @@ Redis keys, all times in microseconds of Redis' own clock:
         env              the envelope as JSON; kept until it is delivered or filtered
         keys             hashes of the correlation keys, while it is unidentified
         to, said, quota  what it needs to take its place, while it is scheduled
-        reply            id of the task whose publisher wants to know what becomes of it
+        q:<task>         there for each task whose publisher wants to know what becomes of it
+        again            1 once it was put back before it had routes
         subject          hash of the envelope's subject, where there is one; kept as long as env
         owner            who holds the lease (running), or held it last
         crashes          workers that died while they held the lease
@@ -147,6 +148,7 @@ class StoredEvent:
     envelope: bytes | None
     deliveries: Mapping[str, Delivery]
     owner: str
+    again: bool = False  #: it was a dead letter before it had routes, and was put back
     blocked: frozenset[str] = frozenset()  #: destinations at which earlier deliveries of the subject wait
     buried: bool = False  #: deliveries of the subject lie in the dead letters
     shut: Mapping[str, Shut] = dataclasses.field(default_factory=dict)  #: gates that were shut at the claim
@@ -447,9 +449,9 @@ class Ledger:
         self.sent(unsent)
         return [id_.decode() for id_ in gone]
 
-    def wake_scheduled(self, ids: Sequence[str]) -> list[str]:
-        """Events whose time has come take their place. Gives their ids."""
-        unsent, gone = self.run("scheduled", *self.correlation, *ids)
+    def wake_scheduled(self, most: int = 200) -> list[str]:
+        """The first events whose time has come take their place. Gives their ids, in their order."""
+        unsent, gone = self.run("scheduled", *self.correlation, most)
         self.sent(unsent)
         return [id_.decode() for id_ in gone]
 
@@ -651,6 +653,7 @@ def parse_event(id_: str, hash_: Mapping[bytes, bytes]) -> StoredEvent:
         envelope=hash_.get(b"env"),
         deliveries=deliveries,
         owner=hash_.get(b"owner", b"").decode(),
+        again=b"again" in hash_,
     )
 
 

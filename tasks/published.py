@@ -57,8 +57,10 @@ class Reader:
             call = call_of(checked(raw))
         except Unusable as unusable:
             yield kept(raw, unusable.reason, str(unusable), "message", owner)
-            return
-        yield from self.of_call(call, owner, raw)
+        except Exception as error:  # noqa: BLE001 - see _failed
+            yield _failed(raw, error, "message", owner)
+        else:
+            yield from self.of_call(call, owner, raw)
 
     def of_call(self, call: Call, owner: str | None, raw: bytes) -> Iterator[Item]:
         if call.task == ROUTE_TASK:
@@ -71,7 +73,7 @@ class Reader:
             return
         label = shown_task(call.task)
         claimed = contract.publisher_of(call)
-        source = owner or (claimed if claimed not in self.publishers.reserved else None)
+        source = owner or (claimed if claimed not in self.publishers.reserved and self._admits(claimed) else None)
         if call.task not in TASKS:
             near = contract.nearest(call.task)
             hint = f"; did you mean {near}?" if near else ""
@@ -82,47 +84,43 @@ class Reader:
         try:
             _check(call)
             found = contract.published(call, owner, datetime.now(UTC), self.publishers.reserved)
-            self._check_name(found.source)
+            if not self._admits(found.source):
+                raise Unusable("invalid", f"publisher: {_MOST_NAMES} names are in use; name it in publishers.yaml")  # noqa: TRY301
             yield from self._of_events(call, found)
         except Unusable as unusable:
             yield from self._unusable(call, kept(raw, unusable.reason, str(unusable), label, source))
-        except Exception as error:
-            # Ours, and no reason to read the message again and again.
-            log.exception("message.failed", task=label)
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{type(error).__name__} at {place.filename}:{place.lineno}"
-            yield from self._unusable(call, kept(raw, "bug", where, label, source))
+        except Exception as error:  # noqa: BLE001 - see _failed
+            yield from self._unusable(call, _failed(raw, error, label, source))
 
     def _unusable(self, call: Call, kept: Item) -> Iterator[Item]:
         """A call that becomes no event, and the answer, where its publisher waits for one."""
         if True in (call.headers.get("reply"), call.kwargs.get("reply")):
             _, _, _, reason, error, _, _ = kept
-            yield "reply", call.id, 1, self.result_ttl_s
+            yield "reply", call.id, self.result_ttl_s
             yield "answer", call.id, f"{reason}: {error}"
+            yield "whole", call.id
         yield kept
 
-    def _check_name(self, source: str) -> None:
-        """Raises Unusable for one name too many: each has rows of its own in every report."""
-        if source in self.names or source in self.publishers.known:
-            return
-        if len(self.names) >= _MOST_NAMES:
-            raise Unusable("invalid", f"publisher: {_MOST_NAMES} names are in use; name it in publishers.yaml")
-        self.names.update(self.counted())
-        self.names.add(source)
+    def _admits(self, name: str | None) -> bool:
+        """Whether something may be counted under the name: each has rows of its own in every report."""
+        if name is None or name in self.publishers.known:
+            return True
+        if name not in self.names and len(self.names) < _MOST_NAMES:
+            self.names.update([*self.counted(), name])
+        return name in self.names
 
     def _of_events(self, call: Call, found: Published) -> Iterator[Item]:
         task = call.id if found.reply else ""
         size = sum(len(each.encoded) for each in found.events if isinstance(each, Envelope))
         if size > _MOST_OF_A_CALL:
             raise Unusable("invalid", f"the events of one call are larger than {_MOST_OF_A_CALL} bytes together")
-        ids = {(each if isinstance(each, Envelope) else each.envelope).id for each in found.events}
-        items: list[Item] = [("reply", task, len(ids), self.result_ttl_s)] if task else []
         due = str(int(call.due_at.timestamp() * 1_000_000)) if call.due_at else ""
-        items += [
-            self._event(each, due, task) if isinstance(each, Envelope) else _dead(each, call.task, task)
-            for each in found.events
-        ]
-        yield from items
+        if task:
+            yield "reply", task, self.result_ttl_s
+        for each in found.events:
+            yield self._event(each, due, task) if isinstance(each, Envelope) else _dead(each, call.task, task)
+        if task:
+            yield "whole", task
 
     def _event(self, envelope: Envelope, due: str, task: str) -> Item:
         subject, said, keys = placed(envelope)
@@ -139,6 +137,13 @@ def _dead(rejected: Rejected, name: str, task: str) -> Item:
     # By the task's name replays know that there is nothing to try again: it was never valid.
     record = json.dumps({**json.loads(rejected.record), "task": name})
     return "dead", envelope.source, *described(envelope), record, task, outcome
+
+
+def _failed(raw: bytes, error: Exception, label: str, source: str | None) -> Item:
+    """Our own fault, and no reason to read the message again and again."""
+    log.error("message.failed", task=label, error=type(error).__name__)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return kept(raw, "bug", f"{type(error).__name__} at {place.filename}:{place.lineno}", label, source)
 
 
 def _check(call: Call) -> None:

@@ -78,7 +78,7 @@ class Sweeper:
         if overdue.early:
             self._ledger.wake_early(overdue.early)
         if overdue.scheduled:
-            self._ledger.wake_scheduled(overdue.scheduled)
+            self._ledger.wake_scheduled(_MOST_A_ROUND)
         return max(map(len, (expired, overdue.due, overdue.lost, overdue.early, overdue.scheduled)))
 
     def _bury(self, event: StoredEvent) -> None:

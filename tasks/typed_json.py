@@ -23,7 +23,7 @@ def without_types(found: dict[str, Any]) -> Any:
     read = _READ.get(found["__type__"])
     try:
         return found if read is None else read(found["__value__"])
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return found  # somebody's own, which only looks like it
 
 
@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
     except TypeError:
         try:
             return json.loads(json.dumps(value, default=text_of))
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, RecursionError, OverflowError):
             return value
     except (ValueError, RecursionError):
         return value

@@ -1,7 +1,8 @@
 -- Look at what lies at the end of one of the lists that others publish to, for whoever keeps the door.
 -- ARGV  queue, who asks, how long it keeps the door in milliseconds, tries after which messages are taken one by one, most
 --       messages, most bytes, events in the ledger from which on the messages wait where they are, bytes from which on a
---       message goes into quarantine unread, an id for it, then the lists, in the order in which they are looked at
+--       message goes into quarantine unread, an id for it, then each list and whose it is, in the order in which they are
+--       looked at
 -- Gives {'other'} when somebody else keeps the door, {'full'}, {'empty'}, {'large', list} when one went into quarantine, or
 -- {'found', list, tries so far, messages, the oldest first}
 local DOOR, TRIES = 'router:door', 'router:door:tries'
@@ -14,7 +15,7 @@ for state, key in pairs(WAITS) do
   if state ~= 'scheduled' then waiting = waiting + redis.call('ZCARD', key) end
 end
 if waiting >= tonumber(ARGV[7]) then return {'full'} end
-for i = 10, #ARGV do
+for i = 10, #ARGV, 2 do
   local list = ARGV[i]
   local length = redis.call('LLEN', list)
   if length > 0 then
@@ -22,7 +23,7 @@ for i = 10, #ARGV do
     if #first > tonumber(ARGV[8]) then
       redis.call('RPOP', list)
       redis.call('HDEL', TRIES, list)
-      keep_message(ARGV[9], first, 'invalid', 'the message is larger than ' .. ARGV[8] .. ' bytes', 'message', 'queue', list)
+      keep_message(ARGV[9], first, 'invalid', 'the message is larger than ' .. ARGV[8] .. ' bytes', 'message', ARGV[i + 1], list)
       taken_in()
       return {'large', list}
     end

@@ -10,7 +10,8 @@
 --         'keep', id, raw, reason, error, label, source
 --         'ticket', raw    a ticket of ours
 --         'answer', task that wants to know, outcome    of what became no event
---         'reply', task, number of events, seconds that the result is kept
+--         'reply', task, seconds that the result is kept    in front of what the task brings
+--         'whole', task    behind it
 -- No messages: the items only, which another broker carried.
 -- Gives {0} when the messages are not there (any more), or {1, unsent tickets, 1 or 0 for each event and dead letter}
 local list, messages, away, most = ARGV[2], tonumber(ARGV[3]), ARGV[5] == '1', tonumber(ARGV[6])
@@ -28,7 +29,7 @@ if messages > 0 and away then
   end
 end
 
-local answer, at = {1, unsent}, 9
+local result, at = {1, unsent}, 9
 local take = {}
 
 function take.event(source, id, label, type_, envelope, subject, said, task, due, gap, burst, number)
@@ -37,41 +38,47 @@ function take.event(source, id, label, type_, envelope, subject, said, task, due
   at = at + #keys
   id, envelope = own_id(source, id, envelope)
   local new = is_new(source, id)
-  answer[#answer + 1] = new and 1 or 0
-  if not new then
-    if task ~= '' then answer_about(task, id) end
-    return
+  result[#result + 1] = new and 1 or 0
+  if new then
+    write_event(source, id, label, type_, envelope)
+    tally(source, 'waiting')
+    local asked, allowed = tonumber(due ~= '' and due or '0'), slot(source, tonumber(gap), tonumber(burst))
+    if asked > now and asked >= (allowed or 0) then
+      schedule(id, asked, subject, said, keys)
+    elseif allowed then
+      waits_for_quota(source, allowed)
+      schedule(id, allowed, subject, said, keys, true)
+    elseif place(id, envelope, subject, said, keys, wait, remember) == 'accepted' then
+      head(source, id, label, most)
+    end
   end
-  write_event(source, id, label, type_, envelope)
-  tally(source, 'waiting')
-  if task ~= '' then redis.call('HSET', event_key(id), 'reply', task) end
-  local asked, allowed = tonumber(due ~= '' and due or '0'), slot(source, tonumber(gap), tonumber(burst))
-  if asked > now and asked >= (allowed or 0) then
-    schedule(id, unique(asked), subject, said, keys)
-  elseif allowed then
-    waits_for_quota(source, allowed)
-    schedule(id, allowed, subject, said, keys, true)
-  elseif place(id, envelope, subject, said, keys, wait, remember) == 'accepted' then
-    head(source, id, label, most)
-  end
+  if task ~= '' then ask(task, id) end
 end
 
 function take.dead(source, id, label, type_, envelope, record, task, outcome)
   id, envelope = own_id(source, id, envelope)
   local new = bury(source, id, label, type_, envelope, record)
-  answer[#answer + 1] = new and 1 or 0
-  if task ~= '' then answer_publisher(task, id, outcome, true) end
+  result[#result + 1] = new and 1 or 0
+  if task ~= '' then
+    expect_answer(task, id)
+    answer(task, id, '!' .. outcome)
+  end
 end
 
 function take.keep(id, raw, reason, error_, label, source) keep_message(id, raw, reason, error_, label, source, list) end
 
-function take.answer(task, outcome) answer_publisher(task, 'task', outcome, true) end
+function take.answer(task, outcome)
+  expect_answer(task, 'task')
+  answer(task, 'task', '!' .. outcome)
+end
 
 function take.ticket(raw) redis.call('LPUSH', queue, raw) end
 
-function take.reply(task, events, ttl) expect_reply(task, events, ttl) end
+function take.reply(task, ttl) expect_reply(task, ttl) end
 
-local WIDTH = {event = 12, dead = 8, keep = 6, ticket = 1, reply = 3, answer = 2}
+function take.whole(task) taken_whole(task) end
+
+local WIDTH = {event = 12, dead = 8, keep = 6, ticket = 1, reply = 2, whole = 1, answer = 2}
 while at <= #ARGV do
   local kind = ARGV[at]
   local values = {}
@@ -80,4 +87,4 @@ while at <= #ARGV do
   take[kind](unpack(values))
 end
 taken_in()
-return answer
+return result

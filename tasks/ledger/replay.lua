@@ -15,7 +15,8 @@ if route == '-' then
   redis.call('HDEL', event, 's:-', 'd:-')
   count('route', route, 'accepted', -1)
   unbury(event, route)
-  redis.call('HSET', event, 'from', micros(now))
+  -- Whoever puts it back wants it, whatever its publisher's time was.
+  redis.call('HSET', event, 'from', micros(now), 'again', '1')
 else
   redis.call('HSET', event, 's:' .. route, 'pending', 'd:' .. route, record, 'f:' .. route, micros(now))
   count('route', route, 'waiting', 1)

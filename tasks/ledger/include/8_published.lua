@@ -5,9 +5,8 @@
 -- router:quota:<source> hash  of a publisher with a quota: `tat`, when its next event would be on time if events came at
 --                       just its rate; `waits`, how many of its events are scheduled because of it; `last`, when the
 --                       last of them goes on
--- router:scheduled:same hash  a time for which more than one event is scheduled → how many more
--- router:reply:<task>   hash  of a task whose publisher wants to know: `n` events, `ttl` of the result in seconds, and for
---                       each that has ended `e:<id>` → what became of it
+-- router:reply:<task>   hash  of a task whose publisher wants to know: how many of its events are `open`, `ttl` of the result
+--                       in seconds, and for each event `e:<id>` → what became of it, '' while that is open
 -- celery-task-meta-<task>  string  the result, as Celery's own backend writes it
 --                       (https://docs.celeryq.dev/en/stable/reference/celery.backends.redis.html)
 local QUARANTINE, REPLY_KEPT = 'router:quarantine', 2592000
@@ -34,13 +33,6 @@ local function waits_for_quota(source, at)
   redis.call('HINCRBY', key, 'waits', 1)
 end
 
--- Of events that are due in the same microsecond, each is scheduled one later than the one before: in their order.
-local SAME = 'router:scheduled:same'
-local function unique(due)
-  if redis.call('ZCOUNT', WAITS.scheduled, micros(due), micros(due)) == 0 then return due end
-  return due + redis.call('HINCRBY', SAME, micros(due), 1)
-end
-
 -- Until its time has come, all that it needs to take its place then is kept with it.
 local function schedule(id, due, subject, said, keys, by_quota)
   local event = event_key(id)
@@ -49,14 +41,11 @@ local function schedule(id, due, subject, said, keys, by_quota)
   redis.call('ZADD', WAITS.scheduled, micros(due), id)
 end
 
--- What became of an event whose publisher asked; after the last one of its task, the task's result is there.
-local function answer_publisher(task, id, outcome, failed)
+-- Writes a task's result, when nothing of it is open any more.
+local function conclude(task)
   local key = 'router:reply:' .. task
-  local n, ttl = unpack(redis.call('HMGET', key, 'n', 'ttl'))
-  if not n then return end
-  redis.call('HSET', key, 'e:' .. id, (failed and '!' or '') .. outcome)
-  -- Two fields are n and ttl.
-  if redis.call('HLEN', key) - 2 < tonumber(n) then return end
+  local open, ttl = unpack(redis.call('HMGET', key, 'open', 'ttl'))
+  if not open or tonumber(open) > 0 then return end
   local fields, good, bad = redis.call('HGETALL', key), {}, {}
   for i = 1, #fields, 2 do
     local event = string.match(fields[i], '^e:(.*)$')
@@ -81,38 +70,89 @@ local function answer_publisher(task, id, outcome, failed)
   redis.call('EXPIRE', key, ttl)
 end
 
--- A task's id may come again: then what it was told before is no answer any more.
-local function expect_reply(task, events, ttl)
+-- A task's id may come again: then what it was told before is no answer any more. It is open until all of it is taken.
+local function expect_reply(task, ttl)
   local key = 'router:reply:' .. task
   redis.call('DEL', key, 'celery-task-meta-' .. task)
-  redis.call('HSET', key, 'n', events, 'ttl', ttl)
+  redis.call('HSET', key, 'open', 1, 'ttl', ttl)
   redis.call('EXPIRE', key, REPLY_KEPT)
 end
 
--- Those who want to know of an event, by lines: it may be published again by somebody who asks, too.
-local function ended_for_publisher(id, outcome, failed)
-  local tasks = redis.call('HGET', event_key(id), 'reply')
-  for task in string.gmatch(tasks or '', '[^\n]+') do answer_publisher(task, id, outcome, failed) end
+local function taken_whole(task)
+  redis.call('HINCRBY', 'router:reply:' .. task, 'open', -1)
+  conclude(task)
 end
 
--- Somebody asks about an event that is there already: an answer, or one more who waits.
-local function answer_about(task, id)
-  local event = event_key(id)
-  local state, tasks = unpack(redis.call('HMGET', event, 'state', 'reply'))
-  if ENDED[state] then
-    answer_publisher(task, id, state, state == 'dead' or state == 'discarded')
-  elseif not string.find('\n' .. (tasks or '') .. '\n', '\n' .. task .. '\n', 1, true) then
-    redis.call('HSET', event, 'reply', (tasks and tasks .. '\n' or '') .. task)
+local function expect_answer(task, id)
+  local key = 'router:reply:' .. task
+  if redis.call('HSETNX', key, 'e:' .. id, '') == 1 then redis.call('HINCRBY', key, 'open', 1) end
+end
+
+-- What became of an event that a task has brought; failures begin with "!".
+local function answer(task, id, outcome)
+  local key = 'router:reply:' .. task
+  local before = redis.call('HGET', key, 'e:' .. id)
+  if not before then return end
+  redis.call('HSET', key, 'e:' .. id, outcome)
+  if before == '' then redis.call('HINCRBY', key, 'open', -1) end
+  conclude(task)
+end
+
+-- Those who want to know of an event, a field each; more than these few want nothing but to fill Redis.
+local MOST_ASKING = 20
+local function asking(id)
+  local fields, tasks = redis.call('HGETALL', event_key(id)), {}
+  for i = 1, #fields, 2 do
+    local task = string.match(fields[i], '^q:(.*)$')
+    if task then tasks[#tasks + 1] = task end
   end
+  return tasks
 end
 
--- Ids are the publishers' own, and two may use the same: whoever comes second goes by its name and the id.
+local function ended_for_publisher(id, outcome, failed)
+  for _, task in ipairs(asking(id)) do answer(task, id, (failed and '!' or '') .. outcome) end
+end
+
+-- A task asks about an event: one that has ended is an answer at once.
+local function ask(task, id)
+  local event = event_key(id)
+  expect_answer(task, id)
+  if #asking(id) < MOST_ASKING then redis.call('HSET', event, 'q:' .. task, '1') end
+  local state = redis.call('HGET', event, 'state')
+  if not ENDED[state] then return end
+  local why = nil
+  if state == 'dead' then
+    local fields = redis.call('HGETALL', event)
+    for i = 1, #fields, 2 do
+      local route = string.match(fields[i], '^s:(.*)$')
+      if route and fields[i + 1] == 'dead' then why = why or redis.call('HGET', event, 'r:' .. route) end
+    end
+  end
+  answer(task, id, state == 'dead' and '!' .. (why or state) or state == 'discarded' and '!discarded' or state)
+end
+
+-- Ids are the publishers' own, and two may use the same: whoever comes second goes by its name and the id, or, where that
+-- is no id, by a hash of both. Whoever did so once goes on so.
+local MOST_OF_AN_ID = 200
 local function own_id(source, id, envelope)
-  local other = redis.call('HGET', event_key(id), 'source')
-  local head = '{"id":' .. quoted(id)
-  if not other or other == source or string.sub(envelope, 1, #head) ~= head then return id, envelope end
+  local function whose(other) return redis.call('HGET', event_key(other), 'source') end
   local own = source .. ':' .. id
-  return own, '{"id":' .. quoted(own) .. string.sub(envelope, #head + 1)
+  local hashed = 'id-' .. redis.sha1hex(own)
+  if #own > MOST_OF_AN_ID or string.sub(own, 1, 11) == 'quarantine:' then own = hashed end
+  local by, renamed = whose(id), whose(own)
+  if renamed and renamed ~= source then
+    own = hashed
+    renamed = whose(own)
+  end
+  if not renamed and (not by or by == source) then return id, envelope end
+  -- The envelope begins with {"id":"…", written by Python.
+  local at = 8
+  while true do
+    local char = string.sub(envelope, at, at)
+    if char == '"' or char == '' then break end
+    at = at + (char == '\\' and 2 or 1)
+  end
+  return own, '{"id":' .. quoted(own) .. string.sub(envelope, at + 1)
 end
 
 local function keep_message(id, raw, reason, error_, label, source, list)
