@@ -179,7 +179,7 @@ else
   count('source', source, 'waiting', -1)
   count('source', source, final, 1)
   redis.call('HSET', event, 'state', final, 'ended', micros(now))
-  ended_for_publisher(id, why or final, final == 'dead')
+  ended_for_publisher(id, hash, why or final, final == 'dead')
   if keep > 0 then
     local envelope = redis.call('HGET', event, 'env')
     if envelope and #envelope <= longest then

@@ -100,8 +100,8 @@ end
 
 -- Those who want to know of an event, a field each; more than these few want nothing but to fill Redis.
 local MOST_ASKING = 20
-local function asking(id)
-  local fields, tasks = redis.call('HGETALL', event_key(id)), {}
+local function asking(fields)
+  local tasks = {}
   for i = 1, #fields, 2 do
     local task = string.match(fields[i], '^q:(.*)$')
     if task then tasks[#tasks + 1] = task end
@@ -109,20 +109,21 @@ local function asking(id)
   return tasks
 end
 
-local function ended_for_publisher(id, outcome, failed)
-  for _, task in ipairs(asking(id)) do answer(task, id, (failed and '!' or '') .. outcome) end
+-- An event has ended; `hash` is what HGETALL gave of it.
+local function ended_for_publisher(id, hash, outcome, failed)
+  for _, task in ipairs(asking(hash)) do answer(task, id, (failed and '!' or '') .. outcome) end
 end
 
 -- A task asks about an event: one that has ended is an answer at once.
 local function ask(task, id)
   local event = event_key(id)
+  local fields = redis.call('HGETALL', event)
   expect_answer(task, id)
-  if #asking(id) < MOST_ASKING then redis.call('HSET', event, 'q:' .. task, '1') end
+  if #asking(fields) < MOST_ASKING then redis.call('HSET', event, 'q:' .. task, '1') end
   local state = redis.call('HGET', event, 'state')
   if not ENDED[state] then return end
   local why = nil
   if state == 'dead' then
-    local fields = redis.call('HGETALL', event)
     for i = 1, #fields, 2 do
       local route = string.match(fields[i], '^s:(.*)$')
       if route and fields[i + 1] == 'dead' then why = why or redis.call('HGET', event, 'r:' .. route) end
