@@ -324,7 +324,9 @@ def test_a_publisher_waits_for_its_result(plain: Guarded) -> None:
 def test_the_user_that_the_page_makes(plain: Guarded) -> None:
     """The command of docs/security.md makes the user of the file, for a team of another name."""
     page = (REPOSITORY / "docs/security.md").read_text()
-    (made,) = re.findall(r"^    redis-cli -u redis://admin:…@redis:6379/0 (ACL SETUSER billing(?:.*\\\n)*.*)$", page, re.MULTILINE)
+    (made,) = re.findall(
+        r"^    redis-cli -u redis://admin:…@redis:6379/0 (ACL SETUSER billing(?:.*\\\n)*.*)$", page, re.MULTILINE
+    )
     admin = plain.client("admin")
     before = admin.acl_getuser("billing")
     words = shlex.split(made.replace("\\\n", " ").replace("billing", "crm").replace("PASSWORD", "crm-secret"))
