@@ -14,6 +14,7 @@ import tasks.worker
 from app.kinesis.process import unreachable
 from app.source import Source
 from cli.connection import connection_to
+from cli.redis_errors import told
 from config.problems import ConfigurationRefused
 from config.settings import Settings, load
 from config.yaml_file import read
@@ -54,8 +55,8 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
     if effective and not offline:
         problems += _redis_problems(environ)
     if as_json:
-        told = {"problems": problems, "warnings": warnings, "settings": effective, **publishing}
-        click.echo(json.dumps(told))
+        whole = {"problems": problems, "warnings": warnings, "settings": effective, **publishing}
+        click.echo(json.dumps(whole))
     else:
         shown = [*(f"{name} = {value}" for name, value in effective.items()), *_publishing_lines(publishing)]
         click.echo("".join(f"{line}\n" for line in shown), nl=False)
@@ -69,8 +70,8 @@ def check(environ: dict[str, str], as_json: bool, offline: bool) -> None:
 def _route_warnings(settings: Settings, routes: Routes, *, offline: bool) -> list[str]:
     stored: list[Envelope] = []
     if not offline:
-        # A Redis that does not answer is a problem, and told as one; here there are just no events to look at.
-        with contextlib.suppress(click.ClickException):
+        # A Redis that does not answer, or not us, is told as a problem below; here there are just no events to look at.
+        with contextlib.suppress(click.ClickException, redis.RedisError):
             stored = connection_to(settings).ledger.stored(_EVENTS_LOOKED_AT)
     known = names(settings.sources_file, settings.publishers_file)
     return route_lint.warnings(read(settings.routes_file), routes, known, stored)
@@ -106,13 +107,14 @@ def _stream_warnings(sources: Iterable[Source]) -> list[str]:
 
 
 def _redis_problems(environ: dict[str, str]) -> list[str]:
-    client = connect(load(environ).redis_url, timeout_s=_TIMEOUT_S)
+    url = load(environ).redis_url
+    client = connect(url, timeout_s=_TIMEOUT_S)
     try:
         info = client.info()
         policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "unknown")
         persistent = client.config_get("appendonly").get("appendonly")
     except Exception as error:  # noqa: BLE001 - whatever goes wrong here is the finding
-        return [f"environment: REDIS_URL: Redis does not answer ({type(error).__name__})"]
+        return [f"environment: REDIS_URL: {told(error, url) or type(error).__name__}"]
     problems = []
     if tuple(map(int, str(info["redis_version"]).split(".")[:2])) < (7, 0):
         problems.append(f"environment: REDIS_URL: the server is Redis {info['redis_version']}, 7.0 or newer is needed")

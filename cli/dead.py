@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -87,7 +87,7 @@ def show(environ: dict[str, str], id: str, as_json: bool, reveal: bool) -> None:
     connection = open_connection(environ)
     letter = connection.letters.get(id)
     if letter is None:
-        raise click.ClickException(f"there is no dead letter {id}")
+        raise click.ClickException(_none(connection, [id]))
     letter = letter if reveal else Cover(connection.settings).letter(letter)
     click.echo(json.dumps(dataclasses.asdict(letter), indent=None if as_json else 2, ensure_ascii=False))
     if not as_json:
@@ -185,11 +185,20 @@ def _chosen(
         found = [(id_, connection.letters.get(id_)) for id_ in ids]
         missing = [id_ for id_, letter in found if letter is None]
         if missing:
-            raise click.ClickException(f"there is no dead letter {', '.join(missing)}")
+            raise click.ClickException(_none(connection, missing))
         return [letter for _, letter in found if letter is not None and wanted.takes(letter)]
     if wanted == Filter() and not everything:
         raise click.UsageError("name ids, a filter, or --all")
     return list(connection.letters.find(wanted))
+
+
+def _none(connection: Connection, ids: Sequence[str]) -> str:
+    """That there are no such letters, and which there are: Flower and `events show` know ids of events."""
+    events = [event for event in connection.ledger.events(list(ids)) if event is not None]
+    ends = [(event.id, route, each.state) for event in events for route, each in event.deliveries.items()]
+    near = [f"{id_}:{route}" for id_, route, state in ends if state == "dead"]
+    near += [f"{RESERVED}{id_}" for id_ in ids if connection.letters.get(f"{RESERVED}{id_}")]
+    return f"there is no dead letter {', '.join(ids)}" + (f"; did you mean {', '.join(near)}?" if near else "")
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:

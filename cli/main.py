@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from config.problems import ConfigurationRefused
+from config.settings import load
 
 #: Command → the file of this package that has it, and its name there. Loaded when asked for: most need but a part of
 #: all that is there, and importing all of it takes longer than most commands.
@@ -33,7 +34,7 @@ COMMANDS: Final = {
 
 
 class Group(click.Group):
-    """Loads the command that is asked for; problems of the configuration are a list for people, not a traceback."""
+    """Loads the command that is asked for; people are told of problems with settings and Redis, without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """All names."""
@@ -48,12 +49,20 @@ class Group(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a refused configuration ends with status 2."""
+        """Run a command; a refused configuration ends with status 2, a Redis that does not do it with 1."""
         try:
             return super().invoke(ctx)
         except ConfigurationRefused as refused:
             click.echo(str(refused), err=True)
             sys.exit(2)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            # Loaded only now, as the commands are.
+            told = importlib.import_module("cli.redis_errors").told(error, load(os.environ).redis_url)
+            if told is None:
+                raise
+            raise click.ClickException(told) from error
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

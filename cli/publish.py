@@ -13,6 +13,7 @@ import click
 
 from app.source import Refusal
 from cli.incoming_events import values
+from cli.redis_errors import told
 from config.celery_settings import QUEUE
 from config.settings import Settings, load
 from tasks import contract, publishers, routing
@@ -66,6 +67,7 @@ def publish(
     settings = load(environ)
     named = {"publisher": publisher} if publisher else {}
     known = publishers.load(settings.publishers_file, routing.source_names(settings.sources_file))
+    _refuse_unread(known, prefix, settings)
     read = partial(
         contract.published,
         publisher=known.lists().get(f"{prefix}{QUEUE}"),
@@ -82,6 +84,16 @@ def publish(
             click.echo(line)
     click.echo(_sum(len(found), wrong, dry_run=dry_run), err=True)
     sys.exit(1 if wrong else 0)
+
+
+def _refuse_unread(known: publishers.Publishers, prefix: str, settings: Settings) -> None:
+    """Ends the command where nobody would ever read the list: what is pushed there is not even counted."""
+    if f"{prefix}{QUEUE}" in known.lists():
+        return
+    there = ", ".join(each.prefix for each in known.known.values() if each.prefix) or "none"
+    why = publishers.wrong_prefix(prefix) or "No publisher has this prefix."
+    text = f"{prefix!r}. {why} There are: {there} (PUBLISHERS_FILE: {settings.publishers_file})"
+    raise click.BadParameter(text, param_hint="--prefix")
 
 
 def _sum(found: int, wrong: int, *, dry_run: bool) -> str:
@@ -118,7 +130,8 @@ def _send(settings: Settings, task: str, found: Sequence[_Found], named: dict[st
         try:
             queue.publish(task, {each.id: each.argument for each in some}, named, prefix)
         except QueueUnavailable as error:
-            text = f"Redis does not take them ({error}); sent so far: {sent} of {len(found)}, in the order of the file"
+            why = told(error, settings.redis_url) or f"the broker does not take them ({error})"
+            text = f"{why}; sent so far: {sent} of {len(found)}, in the order of the file"
             raise click.ClickException(text) from error
         sent += len(some)
 
@@ -137,9 +150,9 @@ def _lines(found: _Found, routes: routing.Routes | None, *, as_json: bool) -> It
         yield json.dumps(ignored) if as_json else f"{found.number}: ignored: {', '.join(keys)}"
     for event in found.events:
         ways = None if routes is None else [route.name for route in routes.match(event)]
-        told = {"number": found.number, "id": event.id, "source": event.source}
+        row = {"number": found.number, "id": event.id, "source": event.source}
         if as_json:
-            yield json.dumps(told if ways is None else {**told, "routes": ways})
+            yield json.dumps(row if ways is None else {**row, "routes": ways})
         else:
             along = "" if ways is None else f"  → {', '.join(ways) or 'no route: filtered'}"
             yield f"{found.number}: {event.id}  {event.shown}{along}"

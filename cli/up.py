@@ -15,6 +15,7 @@ from cli.redis_server import pick_port
 from cli.stack import KINESIS, Stack, answers, flower_command, running
 
 _PORTS = {"web": 8080, "worker": 9808, "sandbox": 8900, "flower": 5555}
+_FILES = ("SOURCES_FILE", "ROUTES_FILE", "PUBLISHERS_FILE")
 _EXAMPLE = (
     '{"event":"added-tag-vip","type":"tag","properties":{"tag":"vip"},'
     '"user":{"id":"1ad75773-a8d9-4676-b2e8-d2beebf3742f","email":"someone@example.com"},"timestamp":1562914373005}'
@@ -50,7 +51,7 @@ def up(environ: dict[str, str], reveal: bool) -> None:
             f"  curl -i {stack.web_url}/webhooks/encharge -H 'Authorization: Bearer {stack.secret}' \\\n"
             f"    -H 'Content-Type: application/json' -d '{_EXAMPLE}'\n\n"
             f"Look after it, in another shell:\n\n"
-            f"  . {_environment_file(stack)}\n"
+            f"  . {environment_file(stack)}\n"
             f"  .venv/bin/event-router ledger\n"
             f"  .venv/bin/event-router send cli/samples/encharge.json\n\n"
             f"Ctrl-C stops everything."
@@ -61,7 +62,7 @@ def up(environ: dict[str, str], reveal: bool) -> None:
             click.echo("\nstopping")
 
 
-def _environment_file(stack: Stack) -> Path:
+def environment_file(stack: Stack) -> Path:
     """What commands need to find this router, for a shell to read; for this user only, as it holds secrets."""
     file = stack.folder / "environment"
     names = (
@@ -69,6 +70,8 @@ def _environment_file(stack: Stack) -> Path:
         *("ENCHARGE_INGEST_URL", "ACTIVATEPRO_TOKEN", "ACTIVATEPRO_URL", "SEGMENT_WRITE_KEY", "SEGMENT_URL"),
     )
     values = {name: stack.environ[name] for name in names if name in stack.environ}
+    # The shell that reads this may stand in another folder.
+    values |= {name: str(Path(value).resolve()) for name in _FILES if (value := stack.environ.get(name))}
     values |= {"EVENT_ROUTER_URL": stack.web_url}
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
         os.fchmod(opened.fileno(), 0o600)  # it may have been there before, and open to others

@@ -75,6 +75,15 @@ def keys_of(list_: str) -> tuple[str, ...]:
     return tuple(f"{list_}{step}" for step in STEPS)
 
 
+def wrong_prefix(prefix: str) -> str | None:
+    """What is wrong with the form of a prefix, if anything is."""
+    try:
+        validate.And(*_PREFIX)(prefix)
+    except ValidationError as error:
+        return " ".join(map(str, error.messages))
+    return None
+
+
 class _QuotaSchema(Schema):
     per_second = fields.Float(
         required=True, allow_nan=False, validate=validate.Range(0, _MOST_PER_SECOND, min_inclusive=False)

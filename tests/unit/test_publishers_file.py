@@ -1,6 +1,8 @@
 """Publishers out of their file: what is right, what is wrong, and where."""
 
 import json
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +178,33 @@ def test_start_up_refuses_a_publisher_with_a_sources_name(tmp_path: Path) -> Non
     (problem,) = caught.value.problems
     assert problem.endswith("publishers.yaml:8: publishers.encharge: is the name of a source in the sources file")
     assert routing.names(REPOSITORY / "config/sources.yaml", REPOSITORY / "config/publishers.yaml") == ["encharge"]
+
+
+def test_the_pages_files_load(tmp_path: Path) -> None:
+    """What docs/ shows as a publishers.yaml can be copied as it stands there."""
+    found = []
+    for page in sorted((REPOSITORY / "docs").glob("*.md")):
+        text = page.read_text()
+        indented = re.findall(r"(?<=\n\n)(?:    .*\n)+", text)
+        fenced = re.findall(r"^```ya?ml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        for block in [*map(textwrap.dedent, indented), *fenced]:
+            if re.search(r"^publishers:", block, re.MULTILINE):
+                assert "billing" in load(write(tmp_path, block)).known, page.name
+                found.append(page.name)
+    assert found == ["operations.md", "security.md"]
+
+
+@pytest.mark.parametrize(("prefix", "why"), [("biling:", "No publisher has this prefix."), ("billing", CHARACTERS)])
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_list_that_nobody_reads_is_not_published_to(
+    tmp_path: Path, prefix: str, why: str, options: list[str]
+) -> None:
+    """What were pushed there would lie there for ever; the prefixes that there are are named."""
+    environ = {"PUBLISHERS_FILE": str(write(tmp_path, FILE))}
+    event = '{"type": "invoice-paid", "event": {}}'
+    done = CliRunner().invoke(main, ["publish", "--prefix", prefix, *options], env=environ, input=event)
+    assert done.exit_code == 2
+    assert f"'{prefix}'. {why} There are: billing:, teams:crm: (PUBLISHERS_FILE: " in done.stderr
+
+    known = CliRunner().invoke(main, ["publish", "--prefix", "billing:", "--dry-run"], env=environ, input=event)
+    assert "1 would be sent" in known.stderr
