@@ -134,7 +134,7 @@ def test_up_carries_the_event_of_its_curl_line_and_takes_over_after_a_kill(
     def tasks() -> str:
         return requests.get(f"{flower}/api/tasks", auth=(user, password), timeout=5).text
 
-    wait(lambda: "added-tag-vip" in tasks(), 15, "Flower shows it")
+    wait(lambda: "SUCCESS" in tasks(), 15, "Flower shows what became of it")
     shown = tasks()
     task = next(iter(json.loads(shown).values()))
     assert task["name"] == "encharge · added-tag-vip"
