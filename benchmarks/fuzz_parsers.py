@@ -19,8 +19,8 @@ from tasks import envelope, mapping, messages, transport, trigger
 from tasks.errors import InvalidEnvelope, MappingFailed, MappingRefused, TriggerRefused
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_MOST_S: Final = 1.0
-_MOST_S_A_BYTE: Final = 2e-6
+_MOST_S: Final = 2.0
+_MOST_S_A_BYTE: Final = 1e-5
 #: As much as the endpoint reads; a worker reads more, of those who may push tasks.
 _MOST_BYTES: Final = 262_144
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
