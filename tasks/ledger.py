@@ -615,9 +615,14 @@ _BOUNDS: Final = b"local function delivery_bounds() return {%b} end\n" % (
 )
 
 
+#: What accepting does not stand on. It runs for each event, and so does all that stands in front of it.
+_NOT_FOR_ACCEPT: Final = frozenset({"3_lanes", "4_gates", "5_claims", "8_published"})
+
+
 def script(name: str) -> bytes:
     """A script with all that stands in front of it."""
-    parts = [path.read_bytes() for path in sorted((SCRIPTS / "include").glob("*.lua"))]
+    left_out = _NOT_FOR_ACCEPT if name == "accept" else frozenset()
+    parts = [path.read_bytes() for path in sorted((SCRIPTS / "include").glob("*.lua")) if path.stem not in left_out]
     text = b"".join([_BOUNDS, *parts, (SCRIPTS / f"{name}.lua").read_bytes()])
     return text if name in _TAKE_IN else ALLOW_OOM + text
 
