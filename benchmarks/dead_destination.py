@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import requests
+from stage import reached
 
 from cli import redis_server
 from torture.parts import Parts, wait
@@ -211,13 +212,6 @@ def report(
     print(f"A: {overtaken} overtaken; B: all {len(arrived)} of {len(answered)} arrived")
     if overtaken or len(arrived) != len(answered) or max(a_second.values()) > 1.5 * given.limit:
         sys.exit(1)
-
-
-def reached(url: str) -> bool:
-    """Whether somebody answers there."""
-    with contextlib.suppress(requests.RequestException):
-        return requests.get(f"{url}/arrivals", timeout=1).ok
-    return False
 
 
 if __name__ == "__main__":

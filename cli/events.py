@@ -15,7 +15,7 @@ from cli.reveal import Cover, reveal_option
 from cli.table import table
 from tasks.contract import rejected_ids
 from tasks.envelope import id_without_address, rfc3339, without_addresses
-from tasks.ledger import NO_ROUTE, WAITING, Delivery, Ledger, StoredEvent, event_key
+from tasks.ledger import DEAD, NO_ROUTE, WAITING, Delivery, Ledger, StoredEvent, event_key
 
 #: State → what happens at the time that stands beside the event's id in the sorted set of that state.
 _UNTIL: Final = {
@@ -110,7 +110,7 @@ def refused(ledger: Ledger, id_: str) -> list[str]:
     pattern, cursor = f"{escaped}*:{NO_ROUTE}", 0
     found: dict[str, float] = {}
     for _ in range(_MOST_LOOKED_AT // _LOOKED_AT):
-        cursor, some = ledger.client.zscan("router:dead", cursor, pattern, _LOOKED_AT)
+        cursor, some = ledger.client.zscan(DEAD, cursor, pattern, _LOOKED_AT)
         found |= {key.decode().removesuffix(f":{NO_ROUTE}"): score for key, score in some}
         if not cursor:
             break

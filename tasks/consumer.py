@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 from celery.worker import consumer, request, state
 
-from tasks.dead_letter import MESSAGES
 from tasks.envelope import id_without_address, without_addresses
+from tasks.ledger import MESSAGES
 from tasks.messages import shown_task
 from tasks.queue import ALIVE_TASK
 from tasks.watchdog import Work

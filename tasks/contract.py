@@ -207,7 +207,7 @@ def _rejected(task: str, values: Arguments, given: Arguments, problems: Problems
         # The event's own id stays free: sent again, with its mistakes mended, it is no duplicate.
         digest = sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:_DIGITS]
         values["id"] = _short(values["id"], _OF_REJECTED.format(digest))
-    return Rejected(Envelope(**values), arguments.listed(problems), "invalid")
+    return Rejected(Envelope(**values), arguments.listed(problems), task=task)
 
 
 def _values_of_action(task: str, valid: Arguments) -> Arguments:

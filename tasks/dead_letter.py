@@ -12,12 +12,10 @@ import structlog
 
 from config.celery_settings import QUEUE
 from tasks.envelope import RESERVED, without_people
-from tasks.ledger import NO_ROUTE, QUARANTINE, Delivery, Ledger, Result, StoredEvent, script
+from tasks.ledger import DEAD, MESSAGES, NO_ROUTE, QUARANTINE, Delivery, Ledger, Result, StoredEvent, script
 
 log: Final = structlog.get_logger("tasks.dead_letter")
 
-#: Source under which messages count that did not come through an endpoint.
-MESSAGES: Final = "queue"
 _PAGE: Final = 200
 _KEEP: Final = script("quarantine")
 
@@ -97,7 +95,7 @@ class DeadLetters:
         event = self._ledger.event(event_id)
         if event is None or route not in event.deliveries or event.deliveries[route].state != "dead":
             return None
-        died_at = self._client.zscore("router:dead", id_)
+        died_at = self._client.zscore(DEAD, id_)
         return _letter(event, route, int(died_at or 0))
 
     def discard(self, id_: str) -> bool:

@@ -17,8 +17,7 @@ import redis
 import structlog
 
 from config.celery_settings import QUEUE
-from tasks.dead_letter import MESSAGES
-from tasks.ledger import Ledger
+from tasks.ledger import MESSAGES, Ledger
 from tasks.messages import MOST_BYTES, Call
 from tasks.published import Item, Reader, kept
 from tasks.publishers import STEPS

@@ -117,11 +117,13 @@ class Rejected:
     error: str  #: for people: names fields, never values
     reason: str = InvalidEnvelope.reason  #: or "undecodable"
     code: str = ""  #: what the sender's own protocol calls it
+    task: str = ""  #: the published task that asked for it; then there is nothing to try again: it was never valid
 
     @property
     def record(self) -> str:
         """What the ledger keeps of it as a dead letter, as JSON."""
-        return json.dumps({"attempts": [], "reason": self.reason, "error": self.error})
+        said = {"attempts": [], "reason": self.reason, "error": self.error}
+        return json.dumps({**said, "task": self.task} if self.task else said)
 
 
 def rfc3339(moment: datetime) -> str:

@@ -96,6 +96,8 @@ WAITING: Final = (ACCEPTED, RUNNING, RETRYING, LINED, HELD, UNIDENTIFIED, SCHEDU
 
 #: The route of a dead letter that died before it had routes.
 NO_ROUTE: Final = "-"
+#: The source of messages that are no event, where nobody says whose they are.
+MESSAGES: Final = "queue"
 #: From this many crashes on, an event never runs beside another such event.
 APART_FROM: Final = 2
 #: Longer envelopes are not kept after their end, so that the archive's memory is bounded too.

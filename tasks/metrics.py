@@ -12,14 +12,12 @@ from config.metrics import METRICS, MOST_NAMES, OTHER
 from tasks.families import Families
 from tasks.gates import gates
 from tasks.heartbeat import Heartbeats
-from tasks.ledger import DEAD, HELD, LINED, QUARANTINE, RETRYING, SCHEDULED, Ledger
+from tasks.ledger import DEAD, HELD, LINED, MESSAGES, QUARANTINE, RETRYING, SCHEDULED, Ledger
 from tasks.memory import share_used
 from tasks.publishers import NAMELESS, STEPS, Publishers, keys_of
 
 log: Final = structlog.get_logger("tasks.metrics")
 
-#: Source of messages of which nobody knows whose they are.
-_MESSAGES: Final = "queue"
 STORED: Final = "router:metrics"
 _NAMED: Final = "router:metrics:names"
 _RETRYING_AT: Final = "router:retrying:at"
@@ -81,7 +79,7 @@ class LedgerPart:
     def __init__(self, ledger: Ledger, sources: Iterable[str], publishers: Publishers) -> None:
         self._ledger = ledger
         self._client = ledger.client
-        self._configured = frozenset({*sources, *publishers.known, NAMELESS, _MESSAGES})
+        self._configured = frozenset({*sources, *publishers.known, NAMELESS, MESSAGES})
         # Where Celery takes them, they lie among the tickets.
         self._lists = [name for name in publishers.lists() if name != ledger.queue]
         self._heartbeats = Heartbeats(ledger.client)

@@ -5,7 +5,6 @@ quarantine; and an answer, where its publisher waits for one.
 """
 
 import dataclasses
-import json
 import traceback
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -16,9 +15,8 @@ import structlog
 
 from tasks import contract
 from tasks.contract import TASKS, Published
-from tasks.dead_letter import MESSAGES
 from tasks.envelope import Envelope, Rejected
-from tasks.ledger import described, placed
+from tasks.ledger import MESSAGES, described, placed
 from tasks.messages import Call, Unusable, call_of, checked, shown_task
 from tasks.publishers import Publishers
 from tasks.queue import ALIVE_TASK, ROUTE_TASK, redis_message
@@ -82,24 +80,29 @@ class Reader:
             )
             return
         try:
-            _check(call)
-            found = contract.published(call, owner, datetime.now(UTC), self.publishers.reserved)
-            if not self._admits(found.source):
-                raise Unusable("invalid", f"publisher: {_MOST_NAMES} names are in use; name it in publishers.yaml")  # noqa: TRY301
-            yield from self._of_events(call, found)
+            yield from self._of_events(call, self._published(call, owner))
         except Unusable as unusable:
             yield from self._unusable(call, kept(raw, unusable.reason, str(unusable), label, source))
         except Exception as error:  # noqa: BLE001 - see _failed
             yield from self._unusable(call, _failed(raw, error, label, source))
 
-    def _unusable(self, call: Call, kept: Item) -> Iterator[Item]:
+    def _published(self, call: Call, owner: str | None) -> Published:
+        """The events of a call of the contract. Raises Unusable when nothing can be made of it."""
+        if call.wrong:
+            raise Unusable("invalid", call.wrong)
+        found = contract.published(call, owner, datetime.now(UTC), self.publishers.reserved)
+        if not self._admits(found.source):
+            raise Unusable("invalid", f"publisher: {_MOST_NAMES} names are in use; name it in publishers.yaml")
+        return found
+
+    def _unusable(self, call: Call, item: Item) -> Iterator[Item]:
         """A call that becomes no event, and the answer, where its publisher waits for one."""
         if True in (call.headers.get("reply"), call.kwargs.get("reply")):
-            _, _, _, reason, error, _, _ = kept
+            _, _, _, reason, error, _, _ = item
             yield "reply", call.id, self.result_ttl_s
             yield "answer", call.id, f"{reason}: {error}"
             yield "whole", call.id
-        yield kept
+        yield item
 
     def _admits(self, name: str | None) -> bool:
         """Whether something may be counted under the name: each has rows of its own in every report."""
@@ -118,7 +121,7 @@ class Reader:
         if task:
             yield "reply", task, self.result_ttl_s
         for each in found.events:
-            yield self._event(each, due, task) if isinstance(each, Envelope) else _dead(each, call.task, task)
+            yield self._event(each, due, task) if isinstance(each, Envelope) else _dead(each, task)
         if task:
             yield "whole", task
 
@@ -132,11 +135,9 @@ class Reader:
         return (*head, task, due, *quota, len(keys), *keys)
 
 
-def _dead(rejected: Rejected, name: str, task: str) -> Item:
+def _dead(rejected: Rejected, task: str) -> Item:
     envelope, outcome = rejected.envelope, f"{rejected.reason}: {rejected.error}"
-    # By the task's name replays know that there is nothing to try again: it was never valid.
-    record = json.dumps({**json.loads(rejected.record), "task": name})
-    return "dead", envelope.source, *described(envelope), record, task, outcome
+    return "dead", envelope.source, *described(envelope), rejected.record, task, outcome
 
 
 def _failed(raw: bytes, error: Exception, label: str, source: str | None) -> Item:
@@ -144,12 +145,6 @@ def _failed(raw: bytes, error: Exception, label: str, source: str | None) -> Ite
     log.error("message.failed", task=label, error=type(error).__name__)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return kept(raw, "bug", f"{type(error).__name__} at {place.filename}:{place.lineno}", label, source)
-
-
-def _check(call: Call) -> None:
-    """Raises Unusable for what is wrong whatever its arguments say."""
-    if call.wrong:
-        raise Unusable("invalid", call.wrong)
 
 
 def kept(raw: bytes, reason: str, error: str, label: str, source: str | None, id_: str = "") -> Item:

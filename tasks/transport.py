@@ -19,8 +19,9 @@ from kombu.transport import redis as stock
 
 from config.celery_settings import QUEUE
 from tasks.connection import MasterConnection, MasterTlsConnection, manager
-from tasks.dead_letter import MESSAGES, quarantine
+from tasks.dead_letter import quarantine
 from tasks.envelope import without_addresses
+from tasks.ledger import MESSAGES
 from tasks.messages import Unusable, body_of, checked
 from tasks.queue import ALIVE_TASK, ROUTE_TASK
 

@@ -11,8 +11,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from tasks.dead_letter import MESSAGES
-from tasks.ledger import DEAD, QUARANTINE, WAITING, Ledger, StoredEvent, event_key
+from tasks.ledger import DEAD, MESSAGES, QUARANTINE, WAITING, Ledger, StoredEvent, event_key
 from tasks.queue import ROUTE_TASK
 
 _PAGE: Final = 500

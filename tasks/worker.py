@@ -33,7 +33,7 @@ from tasks.messages import Call, moment
 from tasks.metrics import Exporter, LedgerPart
 from tasks.metrics_page import Page, serve
 from tasks.published import Reader
-from tasks.queue import ALIVE_TASK, ROUTE_TASK, queue_for
+from tasks.queue import ROUTE_TASK, queue_for
 from tasks.slots import Slots
 from tasks.sweeper import Loop, RenewedLeases, Sweeper
 from tasks.telling import Telling
@@ -202,10 +202,6 @@ def _register(app: Celery, deliverer: Deliverer, door: Door, measures: Measures)
         @app.task(name=name, bind=True, shared=False, acks_late=True, typing=False, Request="tasks.consumer:Request")
         def take(self: Any, *args: Any, **named: Any) -> None:
             door.accept(_call(self.name, self.request, args, named))
-
-    @app.task(name=ALIVE_TASK, shared=False, send_events=False)
-    def alive() -> None:
-        app.pulse.felt()
 
     def given_up(sender: Any, request: Any, expired: bool, **_: Any) -> None:
         # Celery would drop it without a word; in the ledger it becomes a dead letter.

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from builders import EMAIL, accept, balanced, counts, envelope_data, fake_ledger, settled
 
-from tasks.dead_letter import MESSAGES, DeadLetter, DeadLetters, Filter
-from tasks.ledger import Ledger, Result
+from tasks.dead_letter import DeadLetter, DeadLetters, Filter
+from tasks.ledger import MESSAGES, Ledger, Result
 from tasks.replay import plan
 
 RAW = b'{"a": 1}\xff\x00\r\n'

@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 
 from cli import redis_server
 from cli.main import main
-from tasks.dead_letter import MESSAGES, quarantine
+from tasks.dead_letter import quarantine
 from tasks.envelope import Rejected
-from tasks.ledger import QUARANTINE, Ledger, connect
+from tasks.ledger import MESSAGES, QUARANTINE, Ledger, connect
 
 EVENT = '{"type": "invoice-paid", "event": {}}'
 #: The commands whose texts these are, each by another way to Redis.
